@@ -1,0 +1,291 @@
+"""The controller of one engine: `observe` what a step did, `decide` the lengths of the next.
+
+Pure: no clock, no unseeded randomness, no I/O. The same observations give the same decisions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from turbospec.sidecar.core.acceptance import AcceptanceEstimator
+from turbospec.sidecar.core.availability import AvailabilityEstimator
+from turbospec.sidecar.core.clamping import Limits
+from turbospec.sidecar.core.cost_features import StepShape
+from turbospec.sidecar.core.errors import PolicyError
+from turbospec.sidecar.core.latency import LatencyModel, is_undisturbed
+from turbospec.sidecar.core.meter import GoodputMeter
+from turbospec.sidecar.core.optimizer import Batch
+from turbospec.sidecar.core.policies import Lengths, View, parse_policy
+from turbospec.sidecar.core.requests import RequestTable
+from turbospec.sidecar.core.snapshots import (
+    AcceptanceSnapshot,
+    GoodputSnapshot,
+    LatencySnapshot,
+    RequestSnapshot,
+)
+from turbospec.sidecar.core.types import (
+    Capabilities,
+    Decision,
+    IntArray,
+    Observation,
+    Reason,
+    RequestInfo,
+)
+from turbospec.sidecar.core.validation import check_observation, check_request
+
+
+class EngineController:
+    """Estimators, policy and live requests of one engine.
+
+    Raises PolicyError for an unknown `policy` or one whose length the engine does not have.
+    """
+
+    def __init__(self, capabilities: Capabilities, policy: str = "goodput") -> None:
+        self._capabilities = capabilities
+        self._policy = parse_policy(policy, capabilities.max_length)
+        self._requests = RequestTable(capabilities.max_length)
+        self._operator_cap = capabilities.max_length
+        self._sequence = 0
+        # Proposal lengths of the two newest reports. Drafts of the next report were asked for in one of
+        # them (scheduling may run ahead), so they were surely asked for only where both are above 0.
+        self._asked = (0, 0)
+        self._newest: Decision | None = None
+        # The newest decision answers a repeated `decide`; anything that could change it clears this.
+        self._decision_holds = False
+        self._meter = GoodputMeter()
+        self._start_estimators()
+
+    def _start_estimators(self) -> None:
+        self._acceptance = AcceptanceEstimator(self._capabilities.max_length)
+        self._availability = AvailabilityEstimator()
+        self._latency = LatencyModel(self._capabilities)
+        for info in self._requests.infos():
+            self._acceptance.open(info.slot, info.label)
+            self._availability.open(info.slot)
+
+    def observe(self, obs: Observation) -> None:
+        """Learns from one report.
+
+        Raises ObservationError, naming the field, where the report is impossible; then nothing changed.
+        """
+        check_observation(obs, self._capabilities, self._requests, self._sequence)
+        self._sequence = obs.sequence
+        self._decision_holds = False
+        for info in obs.opened:
+            self._admit(info)
+        self._learn_time(obs)
+        self._learn_drafts(obs)
+        self._requests.observe(obs)
+        self._policy.observe(obs)
+        self._requests.close(obs.closed_slots)
+
+    def decide(self) -> Decision:
+        """Lengths for the next step, with the reason; the same until something new is known."""
+        if self._newest is None or not self._decision_holds:
+            self._newest = self._decide()
+            self._decision_holds = True
+        return self._newest
+
+    def open_request(self, info: RequestInfo) -> None:
+        """Adds a live request outside of a report. Raises ObservationError where it cannot be."""
+        check_request(info, self._requests)
+        self._decision_holds = False
+        self._admit(info)
+
+    def resume(self, live: tuple[RequestInfo, ...]) -> None:
+        """Starts a new connection: sequence numbers begin again, and exactly `live` are in the engine.
+
+        What was learned stays, also of those requests that are the same as before. Raises
+        ObservationError where `live` is impossible; then nothing changed.
+        """
+        nobody = RequestTable(self._capabilities.max_length)
+        for info in live:
+            check_request(info, nobody)
+            nobody.open(info)
+        now = {info.slot: info for info in live}
+        gone = [info.slot for info in self._requests.infos() if now.get(info.slot) != info]
+        self._requests.close(tuple(gone))
+        for info in live:
+            if info.slot not in self._requests:
+                self._admit(info)
+        self._sequence = 0
+        self._asked = (0, 0)
+        self._decision_holds = False
+
+    def set_policy(self, spec: str) -> None:
+        """Changes the policy; estimators keep what they learned. Raises PolicyError, changing nothing."""
+        self._policy = parse_policy(spec, self._capabilities.max_length)
+        self._decision_holds = False
+
+    def set_cap(self, max_length: int | None) -> None:
+        """Caps lengths whatever the policy (None: no cap). Raises PolicyError for a negative one."""
+        if max_length is not None and max_length < 0:
+            raise PolicyError(f"cap {max_length} is negative")
+        longest = self._capabilities.max_length
+        self._operator_cap = longest if max_length is None else min(max_length, longest)
+        self._decision_holds = False
+
+    def reset_estimators(self) -> None:
+        """Forgets acceptance and cost, and lets the policy start again; requests stay."""
+        self._start_estimators()
+        self._meter = GoodputMeter()
+        self._policy = parse_policy(self._policy.spec, self._capabilities.max_length)
+        self._decision_holds = False
+
+    @property
+    def policy_spec(self) -> str:
+        """The policy in force."""
+        return self._policy.spec
+
+    @property
+    def acceptance_ratio(self) -> float | None:
+        """Drafts accepted over verified, recent; None until one was verified."""
+        return self._meter.acceptance_ratio
+
+    @property
+    def probe_steps(self) -> int:
+        """Steps spent on exploration after learning."""
+        return self._meter.probe_steps
+
+    @property
+    def probe_time_ratio(self) -> float:
+        """Step time spent on probes over all step time, recent."""
+        return self._meter.probe_time_ratio
+
+    def acceptance(self) -> AcceptanceSnapshot:
+        """Acceptance over all requests."""
+        return AcceptanceSnapshot(
+            hazards=self._acceptance.hazards(),
+            survivals=self._acceptance.prior_survivals(),
+            evidence=self._acceptance.pooled.evidence,
+            availability=self._availability.pooled,
+            request_variance=self._acceptance.variance,
+            drifts=self._acceptance.pooled.drifts,
+        )
+
+    def request(self, slot: int) -> RequestSnapshot:
+        """One live request. Raises KeyError where the slot is free."""
+        info, at = self._requests[slot], np.array([slot])
+        lengths: list[int] = []
+        if self._newest is not None:
+            lengths = self._newest.verification_lengths[self._newest.slots == slot].tolist()
+        return RequestSnapshot(
+            info=info,
+            hazards=self._acceptance.hazards(slot),
+            survivals=self._acceptance.survivals(at)[0],
+            evidence=self._acceptance.evidence(slot),
+            availability=float(self._availability.of(at)[0]),
+            verified=int(self._requests.verified[slot]),
+            accepted=int(self._requests.accepted[slot]),
+            verification_length=lengths[0] if lengths else None,
+        )
+
+    def latency(self) -> LatencySnapshot:
+        """The cost model."""
+        model = self._latency
+        return LatencySnapshot(
+            model.terms(), model.evidence_steps, model.model_error, model.fitted, model.speed_shifts
+        )
+
+    def goodput(self) -> GoodputSnapshot:
+        """Realised, predicted and idle goodput over the same recent steps."""
+        return self._meter.snapshot()
+
+    def _admit(self, info: RequestInfo) -> None:
+        self._requests.open(info)
+        self._acceptance.open(info.slot, info.label)
+        self._availability.open(info.slot)
+
+    def _learn_time(self, obs: Observation) -> None:
+        if obs.duration is None:
+            return
+        probing = self._newest is not None and self._newest.reason is Reason.PROBE
+        self._meter.add_time(obs.duration, probing, obs.steps)
+        if not is_undisturbed(obs):
+            return
+        n, context = obs.slots.size, int(obs.context_tokens.sum())
+        idle = self._idle_goodput(n, context)
+        predicted = self._newest.predicted_goodput if self._newest else None
+        self._meter.add_step(obs.emitted_tokens, obs.duration, predicted, idle)
+        self._latency.observe(
+            obs.duration,
+            n + int(obs.verified.sum()),
+            StepShape(context, n, obs.proposal_length, bool(obs.verified.min() != obs.verified.max())),
+        )
+
+    def _learn_drafts(self, obs: Observation) -> None:
+        if obs.slots.size:
+            self._meter.add_drafts(int(obs.verified.sum()), int(obs.accepted.sum()), obs.steps)
+            self._acceptance.observe(obs.slots, obs.verified, obs.accepted, obs.steps)
+        # Of coalesced steps it is not known which had been asked for drafts.
+        if obs.steps == 1 and min(self._asked) > 0:
+            # A request's first drafts are asked for in a step that is not reported for it.
+            asked = (self._requests.seen[obs.slots] > 0) & (self._requests.cap[obs.slots] > 0)
+            self._availability.observe(obs.slots[asked], obs.proposed[asked])
+        self._asked = (self._asked[1], obs.proposal_length) if obs.steps == 1 else (0, 0)
+
+    def _decide(self) -> Decision:
+        limits = Limits(self._capabilities, self._operator_cap, self._requests.longest_cap())
+        batch_slots = self._requests.batch_slots()
+        others = self._requests.other_named_slots(batch_slots)
+        slots = np.concatenate((batch_slots, others))
+        context_tokens = int(self._requests.context_tokens[batch_slots].sum())
+        if len(self._requests) and self._requests.longest_cap() == 0:
+            wanted = self._callers_off(batch_slots)
+        else:
+            wanted = self._policy.decide(self._view(batch_slots, context_tokens, limits))
+        verification = wanted.verification if batch_slots.size else np.array([], dtype=np.int64)
+        if others.size:
+            rest = (self._acceptance.survivals(others) >= wanted.floor).sum(axis=1)
+            verification = np.concatenate((verification, rest))
+        default = int((self._acceptance.prior_survivals() >= wanted.floor).sum())
+        k, verification, default = limits.clamp(
+            wanted.proposal_length, verification, default, self._requests.cap[slots]
+        )
+        explanation = wanted.explanation
+        if k != wanted.proposal_length:
+            explanation += f"; proposing {k}, the nearest that engine, operator and callers allow"
+        idle = len(self._requests) == 0
+        return Decision(
+            proposal_length=k,
+            default_verification_length=default,
+            slots=slots,
+            verification_lengths=verification,
+            reason=Reason.NO_REQUESTS if idle else wanted.reason,
+            explanation=f"no requests; for a new one, {explanation}" if idle else explanation,
+            policy=self._policy.spec,
+            predicted_goodput=None if idle else wanted.predicted_goodput,
+            predicted_idle_goodput=self._idle_goodput(batch_slots.size, context_tokens),
+            predicted_step_seconds=None if idle else wanted.predicted_step_seconds,
+            candidates=wanted.candidates,
+        )
+
+    def _view(self, batch_slots: IntArray, context_tokens: int, limits: Limits) -> View:
+        if batch_slots.size:
+            caps = self._requests.cap[batch_slots]
+            survivals = self._acceptance.survivals(batch_slots)
+            availability = self._availability.of(batch_slots)
+        else:
+            caps = np.array([self._capabilities.max_length])
+            survivals = self._acceptance.prior_survivals()[None, :]
+            availability = np.array([self._availability.pooled])
+        return View(
+            capabilities=self._capabilities,
+            batch=Batch(survivals, availability, np.minimum(caps, limits.operator_cap)),
+            proposals=limits.proposals(),
+            context_tokens=context_tokens,
+            latency=self._latency,
+        )
+
+    def _callers_off(self, batch_slots: IntArray) -> Lengths:
+        return Lengths(
+            proposal_length=0,
+            verification=np.zeros_like(batch_slots),
+            floor=np.inf,
+            reason=Reason.CALLER_OFF,
+            explanation=f"the callers of all {len(self._requests)} requests asked for no speculation",
+        )
+
+    def _idle_goodput(self, n: int, context_tokens: int) -> float | None:
+        if not n or not self._latency.ready:
+            return None
+        return n / float(self._latency.step_seconds(np.array([float(n)]), StepShape(context_tokens, n, 0))[0])

@@ -1,0 +1,176 @@
+"""Online cost model: the time of a decode step, a non-negative combination of features.
+
+Weighted least squares with forgetting and a weak prior (scipy's `nnls` on the Cholesky factor of the
+normal equations). Residuals are relative to the prediction, since noise grows with the step.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+import numpy as np
+from scipy.linalg import cholesky, solve_triangular
+from scipy.optimize import nnls
+from turbospec.sidecar.core.clocks import decay
+from turbospec.sidecar.core.cost_features import RAMPS, CostFeatures, StepShape, octave
+from turbospec.sidecar.core.types import Capabilities, FloatArray, Observation
+
+# The shape of an engine's cost hardly changes, and lengths that do not pay are seen once in a hundred
+# steps, so memory is long. What does change is the machine's speed; see `_follow_speed`.
+HALF_LIFE_STEPS = 2000.0
+# Ridge weights are noise variance (0.1 of a step, squared) over the prior's own variance: a coefficient may
+# be off by its own size, neighbouring octaves of the token curve by half of it. A single octave leans on
+# its neighbours rather than on the prior, so that one that was never visited follows those that were.
+PRIOR_RIDGE = 0.01
+RAMP_RIDGE = 0.002
+NEIGHBOUR_RIDGE = 0.04
+# Steps that set the prior's scale; the median, because first steps are slow ones (kernels warm up).
+SCALE_STEPS = 16
+# Noise is one-sided: a step can be arbitrarily slow. Beyond six times the usual error, and never within
+# 15%, a step is taken for this bound; where many are slow the usual error grows and so does the bound.
+CLIP_ERRORS = 6.0
+CLIP_AT_LEAST = 0.15
+# A speed shift is when a window of steps, several refits long, lies on one side of its predictions: 26
+# of 32 by chance has probability below 0.001, and 8% is beyond what the fit leaves.
+SHIFT_WINDOW = 32
+SHIFT_ONE_SIDE = 26
+SHIFT_RATIO = 0.08
+# Evidence from before a shift still tells the shape; a quarter of its weight lets new steps correct it.
+SHIFT_KEEP = 0.25
+# A fit costs about 100 us, so it is made at growing intervals, up to this many steps.
+MAX_REFIT_INTERVAL = 16
+# No step is free. The fit may find so where durations contradict each other, and a prediction of 0 would be
+# divided by; the fixed cost is never believed to be below a thousandth of the prior's.
+LEAST_STEP = 1e-3
+# A ridge above rounding, relative to each column: times that span many orders of magnitude (a clock that is
+# wrong) would otherwise leave the normal equations singular.
+ROUNDING_RIDGE = 1e-10
+# Steps after which the fit says more than the prior.
+FITTED_STEPS = 8.0
+
+
+def is_undisturbed(observation: Observation) -> bool:
+    """Whether the duration is that of one step of steady decoding."""
+    return (
+        observation.duration is not None
+        and observation.steps == 1
+        and not observation.disturbances
+        and observation.slots.size > 0
+    )
+
+
+class LatencyModel:
+    """Step time of one engine, learned from its undisturbed steps."""
+
+    def __init__(self, capabilities: Capabilities) -> None:
+        self._features = CostFeatures(capabilities)
+        # Columns are scaled by the prior's shape, so that every unknown is a step time in seconds.
+        self._shape = self._features.prior
+        size = self._shape.size
+        self._gram = np.zeros((size, size))
+        self._moment = np.zeros(size)
+        self._scale_samples: list[float] = []
+        self._scale = 0.0
+        self._believe(np.zeros(size))
+        self._since_fit = 0
+        self._errors: deque[float] = deque(maxlen=2 * SHIFT_WINDOW)
+        self._ratios: deque[float] = deque(maxlen=SHIFT_WINDOW)
+        self.evidence_steps = 0.0
+        self.speed_shifts = 0
+        self._steps_at: Counter[tuple[int, int]] = Counter()
+
+    @property
+    def ready(self) -> bool:
+        """Whether any step was timed, so that predictions have a scale."""
+        return self._scale > 0.0
+
+    @property
+    def fitted(self) -> bool:
+        """Whether predictions rest on measurement rather than on the prior's shape."""
+        return self.evidence_steps >= FITTED_STEPS
+
+    @property
+    def model_error(self) -> float | None:
+        """Median |predicted - measured| / measured of predictions made before learning from the step."""
+        return float(np.median(self._errors)) if self._errors else None
+
+    def steps_at(self, requests: int, length: int) -> int:
+        """Steps learned from at one proposal length, with about as many requests (within its octave)."""
+        return self._steps_at[octave(requests), length]
+
+    def terms(self) -> tuple[tuple[str, float], ...]:
+        """(feature, seconds per unit), all at least 0."""
+        return tuple(zip(self._features.names, self._coefficients.tolist(), strict=True))
+
+    def step_seconds(self, tokens: FloatArray, shape: StepShape) -> FloatArray:
+        """Predicted seconds of a step for each number of target tokens, same shape; 0 until `ready`."""
+        return self._features.seconds(self._costs, tokens, shape)
+
+    def observe(self, seconds: float, tokens: int, shape: StepShape) -> None:
+        """Learns from one undisturbed step that took `seconds`, above 0."""
+        row = self._features.row(tokens, shape)
+        if len(self._scale_samples) < SCALE_STEPS:
+            self._scale_samples.append(seconds / float(row @ self._shape))
+            self._scale = float(np.median(self._scale_samples))
+        if self.evidence_steps == 0.0:
+            self._believe(self._scale * self._shape)
+        predicted = float(row @ self._coefficients)
+        if self.evidence_steps > 0.0:
+            self._errors.append(abs(predicted - seconds) / seconds)
+            self._ratios.append(seconds / predicted)
+        weighted = row * self._shape / predicted
+        keep = decay(HALF_LIFE_STEPS)
+        self._gram = keep * self._gram + np.outer(weighted, weighted)
+        self._moment = keep * self._moment + weighted * min(seconds / predicted, self._clip())
+        self.evidence_steps = keep * self.evidence_steps + 1.0
+        self._steps_at[octave(shape.requests), shape.proposal_length] += 1
+        self._since_fit += 1
+        shifted = self._follow_speed()
+        if shifted or self._since_fit >= min(MAX_REFIT_INTERVAL, 1 + self.evidence_steps / 8):
+            self._fit()
+
+    def _clip(self) -> float:
+        recent = list(self._ratios)
+        usual = float(np.median(np.abs(np.array(recent) - 1.0))) if len(recent) > 4 else 0.0
+        return 1.0 + max(CLIP_AT_LEAST, CLIP_ERRORS * usual)
+
+    def _follow_speed(self) -> bool:
+        """Moves what was learned to the machine's new speed when it has plainly changed."""
+        if len(self._ratios) < SHIFT_WINDOW:
+            return False
+        ratios = np.array(self._ratios)
+        ratio = float(np.median(ratios))
+        slower = int((ratios > 1.0).sum())
+        if abs(ratio - 1.0) < SHIFT_RATIO or max(slower, SHIFT_WINDOW - slower) < SHIFT_ONE_SIDE:
+            return False
+        self._moment *= ratio * SHIFT_KEEP
+        self._gram *= SHIFT_KEEP
+        self.evidence_steps *= SHIFT_KEEP
+        self._scale *= ratio
+        self._ratios.clear()
+        self.speed_shifts += 1
+        return True
+
+    def _fit(self) -> None:
+        ridge = np.full(self._shape.size, PRIOR_RIDGE)
+        ramps = self._features.ramp_columns
+        ridge[ramps] = RAMP_RIDGE
+        penalty = np.diag(ridge)
+        difference = np.diff(np.eye(RAMPS), axis=0)
+        penalty[ramps, ramps] += NEIGHBOUR_RIDGE * difference.T @ difference
+        penalty /= self._scale**2
+        # The differences between equal priors are 0, so only the diagonal pulls towards the scale.
+        target = self._moment + ridge / self._scale
+        information = self._gram + penalty
+        unit = np.sqrt(np.diag(information))
+        scaled = information / np.outer(unit, unit) + ROUNDING_RIDGE * np.eye(unit.size)
+        factor = cholesky(scaled, lower=True)
+        solution, _ = nnls(factor.T, solve_triangular(factor, target / unit, lower=True))
+        solution /= unit
+        solution[0] = max(solution[0], LEAST_STEP * self._scale)
+        self._believe(solution * self._shape)
+        self._since_fit = 0
+
+    def _believe(self, coefficients: FloatArray) -> None:
+        self._coefficients = coefficients
+        self._costs = self._features.costs(coefficients)

@@ -1,0 +1,144 @@
+"""The default policy: the lengths with the highest predicted goodput, per request where possible."""
+
+from __future__ import annotations
+
+import numpy as np
+from turbospec.sidecar.core.cost_features import octave
+from turbospec.sidecar.core.exploration import LearningSchedule, ProbeBudget
+from turbospec.sidecar.core.latency import is_undisturbed
+from turbospec.sidecar.core.optimizer import Freedom, Option, best, compare, uniform
+from turbospec.sidecar.core.policies.base import Lengths, View
+from turbospec.sidecar.core.types import Candidate, Capabilities, Observation, Reason
+
+# Raising the length drafts for nothing in one step, and predictions are good to a few percent: a gain below
+# 1% is not worth the move, and staying costs at most that.
+WORTH_SWITCHING = 1.01
+# A learning length predicted to give less than half of idle's goodput teaches too dearly.
+LEARNING_FLOOR = 0.5
+
+
+class GoodputPolicy:
+    """Learns for some steps, then follows the optimum, looking beside it within a budget."""
+
+    spec = "goodput"
+
+    def __init__(self) -> None:
+        # By octave of the batch size: what lengths cost alone says little of what they cost in a crowd.
+        self._schedules: dict[int, LearningSchedule] = {}
+        self._learning: LearningSchedule | None = None
+        self._probes = ProbeBudget()
+        self._current: int | None = None
+
+    def observe(self, observation: Observation) -> None:
+        """Advances learning or the probes' budget."""
+        if not observation.slots.size:
+            return
+        if self._learning is not None and not self._learning.done:
+            self._learning.advance(timed=is_undisturbed(observation))
+        elif observation.duration is not None:
+            self._probes.spend(observation.duration)
+
+    def decide(self, view: View) -> Lengths:
+        """Lengths for the next step."""
+        capabilities = view.capabilities
+        self._learning = learning = self._schedule(view)
+        if not view.latency.ready:
+            return self._unmeasured(view, learning)
+
+        def look_at(length: int) -> Option:
+            return uniform(view.batch, min(k for k in view.proposals if k >= length), length, view.cost)
+
+        freedom = Freedom(
+            view.proposals, capabilities.verification_per_request, capabilities.ragged_breaks_graphs
+        )
+        options = compare(view.batch, freedom, view.cost)
+        idle = uniform(view.batch, view.proposals[0], 0, view.cost)
+        lengths = _looks(capabilities, view.proposals)
+        while not learning.done:
+            wanted = _nearest(lengths, learning.length)
+            look = look_at(wanted)
+            if wanted and look.goodput < LEARNING_FLOOR * idle.goodput:
+                learning.skip()
+                continue
+            why = f"learning costs and acceptance: looking at length {wanted}"
+            return _lengths(look, Reason.LEARNING, why, options)
+        top = self._choose(options)
+        self._current = top.proposal_length
+        at = top.proposal_length if capabilities.proposal_settable else int(top.verification.max())
+        if capabilities.proposal_settable:
+            looks = {option.proposal_length: option for option in options}
+        else:
+            looks = {length: look_at(length) for length in lengths} | {at: top}
+        probe = self._probes.consider(looks, at)
+        compared = f"{top.goodput:.1f} tokens/s at length {at}"
+        if probe is not None:
+            why = f"a probe of length {probe}, while the best is predicted to be {compared}"
+            return _lengths(look_at(probe), Reason.PROBE, why, options)
+        if not top.verification.any():
+            others = max((look.goodput for length, look in looks.items() if length), default=top.goodput)
+            why = f"speculation does not pay: {compared}, at best {others:.1f} with drafts"
+            return _lengths(top, Reason.DOES_NOT_PAY, why, options)
+        why = (
+            f"best goodput: {compared} against {idle.goodput:.1f} without drafts, verifying "
+            f"{top.verification.mean():.2f} drafts per request of {view.requests}"
+        )
+        return _lengths(top, Reason.BEST_GOODPUT, why, options)
+
+    def _schedule(self, view: View) -> LearningSchedule:
+        size = octave(view.requests)
+        if size not in self._schedules:
+            # What an earlier policy's steps taught need not be looked at again.
+            self._schedules[size] = LearningSchedule(
+                _looks(view.capabilities, view.capabilities.candidate_lengths),
+                view.capabilities.static_length,
+                lambda length: view.latency.steps_at(view.requests, length),
+            )
+        return self._schedules[size]
+
+    def _choose(self, options: list[Option]) -> Option:
+        top = best(options)
+        current = next((o for o in options if o.proposal_length == self._current), top)
+        return current if top.goodput < WORTH_SWITCHING * current.goodput else top
+
+    def _unmeasured(self, view: View, learning: LearningSchedule) -> Lengths:
+        length = view.capabilities.static_length if learning.done else learning.length
+        length = _nearest(view.proposals, length)
+        return Lengths(
+            proposal_length=length,
+            verification=np.minimum(length, view.batch.caps),
+            floor=0.0,
+            reason=Reason.LEARNING,
+            explanation=f"no step has been timed yet: starting with length {length}",
+        )
+
+
+def _looks(capabilities: Capabilities, proposals: tuple[int, ...]) -> tuple[int, ...]:
+    """Lengths to look at: the proposals, or verification lengths where only those can change."""
+    return proposals if capabilities.proposal_settable else tuple(range(max(proposals) + 1))
+
+
+def _nearest(proposals: tuple[int, ...], length: int) -> int:
+    return min(proposals, key=lambda k: (abs(k - length), k))
+
+
+def _lengths(chosen: Option, reason: Reason, why: str, options: list[Option]) -> Lengths:
+    return Lengths(
+        proposal_length=chosen.proposal_length,
+        verification=chosen.verification,
+        floor=chosen.floor,
+        reason=reason,
+        explanation=why,
+        predicted_goodput=chosen.goodput,
+        predicted_step_seconds=chosen.step_seconds,
+        candidates=tuple(
+            Candidate(
+                proposal_length=option.proposal_length,
+                verified_tokens=int(option.verification.sum()),
+                expected_tokens=option.expected_tokens,
+                step_seconds=option.step_seconds,
+                goodput=option.goodput,
+                chosen=option.proposal_length == chosen.proposal_length,
+            )
+            for option in options
+        ),
+    )

@@ -1,0 +1,89 @@
+"""The live requests of one engine, by slot."""
+
+from __future__ import annotations
+
+import numpy as np
+from turbospec.sidecar.core.types import IntArray, Observation, RequestInfo
+
+_COLUMNS = ("cap", "context_tokens", "verified", "accepted", "seen")
+
+
+class RequestTable:
+    """Live requests and which of them decoded in the newest step.
+
+    Columns have shape (capacity,) and are valid at live slots: `cap` is the caller's, at most the
+    engine's longest proposal; `context_tokens` includes what the newest step emitted; `verified` and
+    `accepted` are totals; `seen` is 1 for requests that have decoded.
+    """
+
+    def __init__(self, max_length: int, capacity: int = 64) -> None:
+        self._max_length = max_length
+        self._live: dict[int, RequestInfo] = {}
+        self._decoding = np.array([], dtype=np.int64)
+        self.cap, self.context_tokens, self.verified, self.accepted, self.seen = (
+            np.zeros(capacity, dtype=np.int64) for _ in _COLUMNS
+        )
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._live
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __getitem__(self, slot: int) -> RequestInfo:
+        return self._live[slot]
+
+    def infos(self) -> list[RequestInfo]:
+        """All live requests."""
+        return list(self._live.values())
+
+    def open(self, info: RequestInfo) -> None:
+        """Adds a request; its slot is free."""
+        if info.slot >= self.cap.size:
+            extra = np.zeros(max(info.slot + 1, 2 * self.cap.size) - self.cap.size, dtype=np.int64)
+            for name in _COLUMNS:
+                setattr(self, name, np.append(getattr(self, name), extra))
+        for name in _COLUMNS:
+            getattr(self, name)[info.slot] = 0
+        self.cap[info.slot] = min(
+            self._max_length if info.max_draft is None else info.max_draft, self._max_length
+        )
+        self._live[info.slot] = info
+
+    def close(self, slots: tuple[int, ...]) -> None:
+        """Forgets requests."""
+        if not slots:
+            return
+        for slot in slots:
+            del self._live[slot]
+        self._decoding = self._decoding[~np.isin(self._decoding, slots)]
+
+    def observe(self, observation: Observation) -> None:
+        """Notes who decoded and what became of their drafts."""
+        slots = observation.slots
+        if not slots.size:
+            return
+        self.seen[slots] = 1
+        # Of coalesced steps the last entry of a request is its newest.
+        self.context_tokens[slots] = observation.context_tokens + observation.accepted + 1
+        np.add.at(self.verified, slots, observation.verified)
+        np.add.at(self.accepted, slots, observation.accepted)
+        self._decoding = slots.copy() if observation.steps == 1 else np.unique(slots)
+
+    def batch_slots(self) -> IntArray:
+        """Slots expected to decode next: those of the newest step that live, else all that live."""
+        return self._decoding if self._decoding.size else self._all()
+
+    def other_named_slots(self, batch: IntArray) -> IntArray:
+        """Slots outside `batch` that plans name; the default length is for new requests without a cap."""
+        if len(self._live) == batch.size:
+            return np.array([], dtype=np.int64)
+        rest = np.setdiff1d(self._all(), batch)
+        return rest[(self.seen[rest] > 0) | (self.cap[rest] < self._max_length)]
+
+    def longest_cap(self) -> int:
+        """The largest cap of any live request; the maximum length where none lives."""
+        return int(self.cap[self._all()].max(initial=0)) if self._live else self._max_length
+
+    def _all(self) -> IntArray:
+        return np.fromiter(self._live, dtype=np.int64, count=len(self._live))
