@@ -1,0 +1,1 @@
+"""The controller's process: engines connect here, people look in here."""

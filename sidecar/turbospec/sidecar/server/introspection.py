@@ -1,0 +1,105 @@
+"""The cold, read-only service: what the controller knows and why it decided so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+from turbospec.adapters.version import __version__
+from turbospec.sidecar.server.engine import DECISIONS_KEPT, Clock, Engine
+from turbospec.sidecar.server.identity import EngineKey
+from turbospec.sidecar.server.registry import Registry, UnknownEngineError
+from turbospec.sidecar.server.wire import views
+from turbospec.v1 import introspection_pb2 as pb
+from turbospec.v1 import introspection_pb2_grpc as pb_grpc
+
+DEFAULT_DECISIONS = 10
+DEFAULT_PER_SECOND = 1.0
+MOST_PER_SECOND = 100.0  # a person or a recorder; the stream must not compete with the engines'
+
+
+class IntrospectionService(pb_grpc.IntrospectionServiceServicer):
+    """Looks into the registry. Changes nothing."""
+
+    def __init__(self, registry: Registry, clock: Clock) -> None:
+        self._registry = registry
+        self._clock = clock
+        self._started = clock()
+
+    async def ListEngines(
+        self,
+        _request: pb.ListEnginesRequest,
+        _context: grpc.aio.ServicerContext[pb.ListEnginesRequest, pb.ListEnginesResponse],
+    ) -> pb.ListEnginesResponse:
+        now = self._clock()
+        return pb.ListEnginesResponse(
+            engines=[views.summary(engine, now) for engine in self._registry],
+            controller_version=__version__,
+            uptime_seconds=round(now - self._started, 3),
+        )
+
+    async def GetEngine(
+        self,
+        request: pb.GetEngineRequest,
+        context: grpc.aio.ServicerContext[pb.GetEngineRequest, pb.GetEngineResponse],
+    ) -> pb.GetEngineResponse:
+        engine = await self._engine(request.engine_id, request.rank, context)
+        return views.engine_state(engine, self._clock())
+
+    async def GetRequest(
+        self,
+        request: pb.GetRequestRequest,
+        context: grpc.aio.ServicerContext[pb.GetRequestRequest, pb.GetRequestResponse],
+    ) -> pb.GetRequestResponse:
+        engine = await self._engine(request.engine_id, request.rank, context)
+        found = [live for live in engine.requests.values() if live.request_id == request.request_id]
+        if not found:
+            await context.abort(
+                grpc.StatusCode.NOT_FOUND,
+                f"request_id: no live request {request.request_id!r} in engine {engine.key}; "
+                f"{len(engine.requests)} are live",
+            )
+        return views.request_state(engine, found[-1])  # an id that was used again: the newest
+
+    async def ExplainDecisions(
+        self,
+        request: pb.ExplainDecisionsRequest,
+        context: grpc.aio.ServicerContext[pb.ExplainDecisionsRequest, pb.ExplainDecisionsResponse],
+    ) -> pb.ExplainDecisionsResponse:
+        if request.limit > DECISIONS_KEPT:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT, f"limit: at most {DECISIONS_KEPT}, not {request.limit}"
+            )
+        engine = await self._engine(request.engine_id, request.rank, context)
+        now = self._clock()
+        newest = list(engine.decisions)[::-1][: request.limit or DEFAULT_DECISIONS]
+        return pb.ExplainDecisionsResponse(decisions=[views.decision(decided, now) for decided in newest])
+
+    async def WatchDecisions(
+        self,
+        request: pb.WatchDecisionsRequest,
+        context: grpc.aio.ServicerContext[pb.WatchDecisionsRequest, pb.WatchDecisionsResponse],
+    ) -> AsyncIterator[pb.WatchDecisionsResponse]:
+        rate = request.max_per_second or DEFAULT_PER_SECOND
+        if not 0.0 < rate <= MOST_PER_SECOND:
+            await context.abort(
+                grpc.StatusCode.INVALID_ARGUMENT,
+                f"max_per_second: above 0 and at most {MOST_PER_SECOND:.0f}, not {rate}",
+            )
+        shown = None
+        while True:
+            # Asked for each time: an engine that comes back is the same to a watcher.
+            engine = await self._engine(request.engine_id, request.rank, context)
+            newest = engine.decisions[-1] if engine.decisions else None
+            if newest is not None and newest is not shown:
+                shown = newest
+                yield pb.WatchDecisionsResponse(decision=views.decision(newest, self._clock()))
+            await asyncio.sleep(1.0 / rate)
+
+    async def _engine(self, engine_id: str, rank: int, context: grpc.aio.ServicerContext[Any, Any]) -> Engine:
+        try:
+            return self._registry.get(EngineKey(engine_id, rank))
+        except UnknownEngineError as error:
+            await context.abort(grpc.StatusCode.NOT_FOUND, f"engine_id: {error}")
