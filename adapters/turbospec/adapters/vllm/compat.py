@@ -1,0 +1,126 @@
+"""Whether the vLLM that is installed has what the adapter holds on to.
+
+vLLM does not promise its scheduler's interface to others. So the adapter states what it uses, here, and
+looks before it starts: on a vLLM that differs it refuses, instead of failing in the middle of a step.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+TESTED_VERSIONS = ("0.32.0",)
+
+# Method and the parameters that the adapter's override passes on or reads.
+_SCHEDULER_HOOKS: dict[str, tuple[str, ...]] = {
+    "schedule": (),
+    "_update_after_schedule": ("scheduler_output",),
+    "update_from_output": ("scheduler_output", "model_runner_output"),
+    "_free_request": ("request",),
+    "shutdown": (),
+}
+_SCHEDULER_ATTRIBUTES = ("running", "requests", "kv_cache_manager")
+_REQUEST_ATTRIBUTES = (
+    "request_id",
+    "spec_token_ids",
+    "num_output_placeholders",
+    "num_stale_output_tokens",
+    "num_preemptions",
+    "num_prompt_tokens",
+    "_all_token_ids",
+    "_output_token_ids",
+    "max_tokens",
+    "sampling_params",
+    "status",
+)
+_SCHEDULER_OUTPUT_FIELDS = (
+    "num_scheduled_tokens",
+    "num_spec_tokens_to_schedule",
+    "num_invalid_spec_tokens",
+    "scheduled_spec_decode_tokens",
+    "scheduled_new_reqs",
+    "scheduled_cached_reqs",
+    "preempted_req_ids",
+    "pending_structured_output_tokens",
+)
+_SPECULATIVE_FIELDS = (
+    "method",
+    "model",
+    "num_speculative_tokens",
+    "parallel_drafting",
+    "rejection_sample_method",
+    "enable_adaptive_verification",
+    "uses_draft_kv_cache",
+)
+
+
+def engine_version() -> str:
+    """Version of the installed vLLM. Raises `ImportError` where there is none."""
+    import vllm
+
+    return str(vllm.__version__)
+
+
+def is_tested(version: str) -> bool:
+    """Whether the tests run with this version; a build's own suffix (as in 0.32.0+cpu) does not matter."""
+    return version.split("+", 1)[0] in TESTED_VERSIONS
+
+
+def missing_hooks() -> list[str]:
+    """What the adapter relies on and the installed vLLM lacks, one line each; empty where all is there.
+
+    Raises `ImportError` where vLLM, or one of the modules that the adapter uses, cannot be imported.
+    """
+    return list(_missing())
+
+
+def _missing() -> Iterator[str]:
+    from vllm.config import ModelConfig, SpeculativeConfig, VllmConfig
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
+    from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+    from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
+    from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+    from vllm.v1.outputs import ModelRunnerOutput
+    from vllm.v1.request import Request, RequestStatus
+
+    if not issubclass(AsyncScheduler, Scheduler):
+        yield "AsyncScheduler is not a Scheduler"
+    for scheduler in (Scheduler, AsyncScheduler):
+        for method, parameters in _SCHEDULER_HOOKS.items():
+            yield from _missing_parameters(scheduler, method, parameters)
+    yield from _missing_attributes(Scheduler, _SCHEDULER_ATTRIBUTES)
+    yield from _missing_attributes(Request, _REQUEST_ATTRIBUTES)
+    yield from _missing_attributes(SchedulerOutput, _SCHEDULER_OUTPUT_FIELDS)
+    yield from _missing_attributes(CachedRequestData, ("resumed_req_ids",))
+    yield from _missing_attributes(NewRequestData, ("req_id",))
+    yield from _missing_attributes(ModelRunnerOutput, ("sampled_token_ids", "req_id_to_index"))
+    yield from _missing_attributes(EngineCoreOutput, ("new_token_ids",))
+    yield from _missing_attributes(EngineCoreOutputs, ("outputs",))
+    yield from _missing_attributes(RequestStatus, ("RUNNING",))
+    yield from _missing_attributes(KVCacheManager, ("usage",))
+    yield from _missing_attributes(VllmConfig, ("use_v2_model_runner",))
+    yield from _missing_attributes(ModelConfig, ("is_diffusion",))
+    yield from _missing_attributes(SpeculativeConfig, _SPECULATIVE_FIELDS)
+
+
+def _missing_parameters(cls: Any, method: str, parameters: Iterable[str]) -> Iterator[str]:
+    function = getattr(cls, method, None)
+    if function is None:
+        yield f"{cls.__name__}.{method} is missing"
+        return
+    present = inspect.signature(function).parameters
+    for parameter in parameters:
+        if parameter not in present:
+            yield f"{cls.__name__}.{method} has no parameter {parameter!r}"
+
+
+def _missing_attributes(cls: Any, attributes: Iterable[str]) -> Iterator[str]:
+    """Attributes that neither the class has nor its constructor sets."""
+    known = {*dir(cls), *inspect.get_annotations(cls)}
+    if inspect.isfunction(cls.__init__):
+        known.update(cls.__init__.__code__.co_names)
+    for attribute in attributes:
+        if attribute not in known:
+            yield f"{cls.__name__}.{attribute} is missing"

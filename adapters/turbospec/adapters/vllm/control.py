@@ -1,0 +1,181 @@
+"""What happens at each of the scheduler's hooks, step by step."""
+
+from __future__ import annotations
+
+from logging import Logger
+from time import monotonic_ns
+from typing import Any, Protocol
+
+from turbospec.adapters.plans import AppliedPlan
+from turbospec.adapters.reports import StepRecord
+from turbospec.adapters.vllm.guard import fail_open
+from turbospec.adapters.vllm.intent import read_intent
+from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens, record_step
+from turbospec.adapters.vllm.verification import longest_cap, trim_to_caps, trim_to_plan
+
+
+class Controller(Protocol):
+    """The controller as the engine's thread sees it: `turbospec.adapters.client.ControlClient`.
+
+    No method but `close` waits, and none raises. `stop` is `close` without the wait.
+    """
+
+    def current(self) -> AppliedPlan | None: ...
+    def submit(self, step: StepRecord) -> None: ...
+    def open_request(
+        self, request_id: str, *, label: str, max_draft: int | None, prompt_tokens: int
+    ) -> None: ...
+    def close_request(self, request_id: str) -> None: ...
+    def stop(self) -> None: ...
+    def close(self) -> None: ...
+
+
+class EngineControl:
+    """Applies plans to one vLLM scheduler and reports its steps.
+
+    All methods run in the scheduler's thread. Without a valid plan nothing of the engine's own
+    configuration is touched, save that callers' limits hold. `proposal_settable` and
+    `stop_before_end` say what this engine bears (see `methods` and `verification`).
+    """
+
+    def __init__(
+        self,
+        scheduler: Any,
+        controller: Controller,
+        logger: Logger,
+        *,
+        proposal_settable: bool,
+        stop_before_end: bool,
+    ) -> None:
+        self.enabled = True
+        self._scheduler = scheduler
+        self._controller = controller
+        self._logger = logger
+        self._proposal_settable = proposal_settable
+        self._stop_before_end = stop_before_end
+        self._complained: set[str] = set()
+        # Requests that were ever scheduled: those in the queue have nothing to control yet.
+        self._known: set[str] = set()
+        self._caps: dict[str, int] = {}
+
+        # Of the step being scheduled.
+        self._plan: AppliedPlan | None = None
+        self._proposed: dict[str, int] | None = None
+        self._scheduling_since_ns = 0
+        self._after_idle = True
+        # Across steps.
+        self._scheduled_before: dict[str, int] = {}
+        self._in_flight: dict[int, ScheduledStep] = {}
+        self._last_update_ns = 0
+        self._record: StepRecord | None = None
+
+    @fail_open
+    def before_schedule(self) -> None:
+        """Takes the newest plan and trims drafts to it, before vLLM counts them."""
+        self._scheduling_since_ns = monotonic_ns()
+        self._after_idle = not self._scheduler.running and not self._in_flight
+        self._plan = plan = self._controller.current()
+        self._proposed = None
+        if plan is not None:
+            self._proposed = trim_to_plan(
+                self._scheduler.running,
+                plan,
+                self._caps,
+                self._scheduled_before,
+                stop_before_end=self._stop_before_end,
+            )
+        elif self._caps:
+            trim_to_caps(self._scheduler.requests, self._caps)
+
+    @fail_open
+    def after_schedule(self, output: Any) -> None:
+        """Sets the proposal length of the step in vLLM's SchedulerOutput."""
+        scheduled: dict[str, int] = output.num_scheduled_tokens
+        for new in output.scheduled_new_reqs:
+            if new.req_id not in self._known:
+                self._open(self._scheduler.requests[new.req_id])
+        self._scheduled_before = scheduled
+        if scheduled:
+            self._in_flight[id(output)] = ScheduledStep(
+                output, self._plan, self._proposed, self._scheduling_since_ns, self._after_idle
+            )
+        if self._proposal_settable and (self._plan is not None or self._caps):
+            output.num_spec_tokens_to_schedule = self._proposal_length(output)
+
+    @fail_open
+    def before_update(self, output: Any, runner_output: Any) -> None:
+        """Reads what a step did, before vLLM consumes its output."""
+        now_ns = monotonic_ns()
+        step = self._in_flight.pop(id(output), None)
+        if step is not None:
+            # Ahead of its turn, a step is scheduled while the one before still runs; after idle time, long
+            # after the one before has ended.
+            started_ns = max(self._last_update_ns, step.scheduled_ns)
+            self._record = record_step(step, runner_output, self._scheduler.requests, now_ns - started_ns)
+        self._last_update_ns = now_ns
+
+    @fail_open
+    def after_update(self, engine_outputs: dict[int, Any]) -> None:
+        """Reports the step that `before_update` read."""
+        record, self._record = self._record, None
+        if record is not None:
+            record.emitted_tokens = emitted_tokens(engine_outputs)
+            record.kv_cache_usage_ratio = self._scheduler.kv_cache_manager.usage
+            self._controller.submit(record)
+
+    @fail_open
+    def request_freed(self, request: Any) -> None:
+        """A request has left: finished, stopped, aborted or failed."""
+        request_id = request.request_id
+        if request_id in self._known:
+            self._known.discard(request_id)
+            self._caps.pop(request_id, None)
+            self._controller.close_request(request_id)
+
+    @fail_open
+    def close(self) -> None:
+        """The engine shuts down."""
+        self._controller.close()
+
+    def disable(self, hook: str) -> None:
+        """Leaves the engine to its own configuration for good; see `guard.fail_open`."""
+        self.enabled = False
+        self._logger.exception(
+            "TurboSpec's adapter failed in %s and is disabled until the engine restarts. "
+            "The engine serves on with its own configuration.",
+            hook,
+        )
+        self._plan = None
+        self._proposed = None
+        self._record = None
+        self._in_flight.clear()
+        self._caps.clear()
+        self._controller.stop()
+
+    def _proposal_length(self, output: Any) -> int:
+        own: int = output.num_spec_tokens_to_schedule
+        length = own if self._plan is None else self._plan.proposal_length
+        cap = longest_cap(output.num_scheduled_tokens, self._caps) if self._caps else None
+        return length if cap is None else min(length, cap)
+
+    def _open(self, request: Any) -> None:
+        parameters = request.sampling_params
+        intent, complaints = read_intent(parameters.extra_args if parameters is not None else None)
+        for complaint in complaints:
+            self._complain(complaint)
+        if intent.max_draft is not None:
+            self._caps[request.request_id] = intent.max_draft
+        self._known.add(request.request_id)
+        self._controller.open_request(
+            request.request_id,
+            label=intent.label,
+            max_draft=intent.max_draft,
+            prompt_tokens=request.num_prompt_tokens,
+        )
+
+    def _complain(self, complaint: str) -> None:
+        """Once for each field: callers repeat themselves, logs should not."""
+        field = complaint.split(" ", 1)[0]
+        if field not in self._complained:
+            self._complained.add(field)
+            self._logger.warning("A request's %s; ignored, and not reported again.", complaint)
