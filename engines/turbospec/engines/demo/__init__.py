@@ -1,0 +1,1 @@
+"""The demonstration: one real engine under several policies, beside one without speculation."""

@@ -1,0 +1,176 @@
+"""Closed-loop load on an OpenAI completions endpoint, measured while it streams.
+
+A fixed number of clients each keep exactly one request in flight. Only what arrives in a window after
+the ramp counts; requests still running at its end are cancelled, so that no tail with fewer clients is
+measured. Tokens are counted by the usage that the server reports with every chunk: under speculation a
+chunk holds several tokens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import random
+import statistics
+import time
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import aiohttp
+
+# Special tokens come first in most vocabularies and are not text.
+_FIRST_ORDINARY_TOKEN = 16
+
+
+class LoadError(Exception):
+    """A request failed; a measurement with failures is none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What the clients send. Request number i has the same prompt in every run with the same seed."""
+
+    model: str
+    vocabulary: int
+    prompt_tokens: int = 32
+    output_tokens: int = 128
+    seed: int = 0
+
+    def body(self, number: int) -> dict[str, object]:
+        """The JSON body of request `number`: greedy, exactly `output_tokens` long."""
+        draw = random.Random(f"{self.seed}/{number}")
+        prompt = [draw.randrange(_FIRST_ORDINARY_TOKEN, self.vocabulary) for _ in range(self.prompt_tokens)]
+        return {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": self.output_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+            "stream": True,
+            "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class LoadResult:
+    """What users received within the window.
+
+    `time_to_first_token` and `time_per_output_token` are medians in seconds over requests that began,
+    respectively ended, within the window; None where none did.
+    """
+
+    seconds: float
+    tokens: int
+    completed_requests: int
+    time_to_first_token: float | None
+    time_per_output_token: float | None
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds
+
+
+@dataclass(slots=True)
+class _Window:
+    """Collects from all clients; counts only while open."""
+
+    open: bool = False
+    tokens: int = 0
+    first_token_seconds: list[float] = field(default_factory=list)
+    per_token_seconds: list[float] = field(default_factory=list)
+
+
+async def drive(
+    url: str, workload: Workload, *, concurrency: int, ramp_seconds: float, seconds: float
+) -> LoadResult:
+    """Keeps `concurrency` requests in flight at the server `url`; measures `seconds` after the ramp.
+
+    Raises LoadError at the first failed request.
+    """
+    window = _Window()
+    numbers = itertools.count()
+    # No limit on connections: the closed loop is the limit. A silent server is an error within a minute.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+        clients = [
+            asyncio.create_task(_client(session, f"{url}/v1/completions", workload, numbers, window))
+            for _ in range(concurrency)
+        ]
+        try:
+            await _unless_one_fails(clients, ramp_seconds)
+            window.open = True
+            began = time.perf_counter()
+            await _unless_one_fails(clients, seconds)
+            window.open = False
+            measured = time.perf_counter() - began
+        finally:
+            for client in clients:
+                client.cancel()
+            await asyncio.gather(*clients, return_exceptions=True)
+    return LoadResult(
+        seconds=measured,
+        tokens=window.tokens,
+        completed_requests=len(window.per_token_seconds),
+        time_to_first_token=_median(window.first_token_seconds),
+        time_per_output_token=_median(window.per_token_seconds),
+    )
+
+
+async def _unless_one_fails(clients: list[asyncio.Task[None]], seconds: float) -> None:
+    done, _ = await asyncio.wait(clients, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
+    for client in done:
+        client.result()
+
+
+async def _client(
+    session: aiohttp.ClientSession, url: str, workload: Workload, numbers: Iterator[int], window: _Window
+) -> None:
+    while True:
+        body = workload.body(next(numbers))
+        try:
+            await _request(session, url, body, workload.output_tokens, window)
+        except (aiohttp.ClientError, TimeoutError) as error:
+            raise LoadError(f"{url}: {type(error).__name__}: {error}") from error
+
+
+async def _request(
+    session: aiohttp.ClientSession, url: str, body: dict[str, object], expected: int, window: _Window
+) -> None:
+    began = time.perf_counter()
+    first: float | None = None
+    tokens = 0
+    async with session.post(url, json=body) as response:
+        if response.status != 200:
+            raise LoadError(f"{url}: status {response.status}: {(await response.text())[:500]}")
+        async for total in _token_counts(response):
+            now = time.perf_counter()
+            if total > tokens:
+                if window.open:
+                    window.tokens += total - tokens
+                if first is None:
+                    first = now
+                    if window.open:
+                        window.first_token_seconds.append(now - began)
+                tokens, last = total, now
+    if first is None or tokens != expected:
+        raise LoadError(f"{url}: a request ended after {tokens} of {expected} tokens")
+    if window.open and tokens > 1:
+        window.per_token_seconds.append((last - first) / (tokens - 1))
+
+
+async def _token_counts(response: aiohttp.ClientResponse) -> AsyncIterator[int]:
+    """Tokens generated so far, for each server-sent event. Raises LoadError for an error event."""
+    async for line in response.content:
+        text = line.decode().strip()
+        if not text.startswith("data:") or text == "data: [DONE]":
+            continue
+        event = json.loads(text.removeprefix("data:"))
+        if "error" in event:
+            raise LoadError(f"{response.url}: {event['error']}")
+        if (usage := event.get("usage")) is not None:
+            yield usage["completion_tokens"]
+
+
+def _median(values: list[float]) -> float | None:
+    return statistics.median(values) if values else None
