@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.controllers import ControllerProcess
+from support.stepping import MAX_LENGTH, Stepper, make_hello
+from turbospec.adapters.client import ControlClient
+from turbospec.adapters.exchange import QUEUE_LIMIT
+from turbospec.adapters.reports import StepRecord
+from turbospec.v1 import speculation_pb2 as pb
+
+StartController = Callable[..., ControllerProcess]
+
+
+def test_steps_are_reported_and_plans_come_back(
+    client: ControlClient, start_controller: StartController
+) -> None:
+    """Every step arrives once and in order, and the plan made from it names the engine's own requests."""
+    controller = start_controller()
+    stepper = Stepper(client)
+
+    def named() -> dict[str, int]:
+        return stepper.plan.verification_lengths if stepper.plan is not None else {}
+
+    stepper.run_until_controlled(within=3.0)
+    stepper.run_until(lambda: stepper.live[0] in named(), within=3.0)
+    stepper.run(200)
+    stepper.run_until(lambda: len(controller.received("report")) > 100, within=5.0)
+    plan = stepper.plan
+    assert plan is not None
+    assert plan.proposal_length == 3
+    assert set(plan.verification_lengths.values()) == {3}
+    assert plan.verification_length("a request that it does not know") == 2
+    hello = controller.received("hello")[0]
+    assert hello["protocol_version"] == 1
+    assert int(hello["epoch"]) > 0
+    reports = controller.received("report")
+    sequences = [int(report["sequence"]) for report in reports]
+    steps = [report["steps"] for report in reports]
+    assert sequences == [sum(steps[: i + 1]) for i in range(len(steps))], "no step is missing"
+    assert {report["plan_age_steps"] for report in reports if "plan_age_steps" in report} <= set(range(1, 50))
+    assert client.connected
+    assert client.counters().connections == 1
+
+
+def test_without_a_controller_the_engine_runs_on(client: ControlClient) -> None:
+    """No controller: every step is counted as disconnected, and nothing piles up."""
+    stepper = Stepper(client, seconds=0.0)
+    stepper.run(3 * QUEUE_LIMIT)
+    assert client.fallbacks() == {"DISCONNECTED": 3 * QUEUE_LIMIT}
+    assert not client.connected
+    assert len(client._exchange.queue) <= QUEUE_LIMIT
+
+
+def test_live_requests_survive_an_overflowing_queue(address: str, start_controller: StartController) -> None:
+    """Steps that nobody takes are given up and counted, but who entered and who left is kept."""
+    client = ControlClient(address, make_hello)
+    stepper = Stepper(client, seconds=0.0)
+    stepper.run(2 * QUEUE_LIMIT)  # not started: nobody empties the queue
+    assert client.counters().dropped_steps == QUEUE_LIMIT
+    stepper.seconds = 0.002
+    controller = start_controller()
+    client.start()
+    try:
+        stepper.run_until_controlled(within=3.0)
+    finally:
+        client.close()
+    mirror = {
+        r.get("slot", 0): r["request_id"] for r in controller.received("hello")[0].get("live_requests", [])
+    }
+    for report in controller.received("report"):
+        mirror.update({r.get("slot", 0): r["request_id"] for r in report.get("opened", [])})
+        for slot in report.get("closed_slots", []):
+            del mirror[slot]
+    assert len(mirror) == 4
+
+
+def test_a_restarted_controller_gets_the_live_requests(
+    client: ControlClient, start_controller: StartController
+) -> None:
+    """After kill -9 and a restart: a new epoch, numbers from 1, all live requests, in control within 3 s."""
+    first = start_controller()
+    stepper = Stepper(client)
+    stepper.run_until_controlled(within=3.0)
+    stepper.run(100)
+    first.kill()
+    stepper.run_until(lambda: not client.connected, within=2.0)
+    stepper.run(300)
+    assert client.fallbacks()["DISCONNECTED"] >= 300
+    second = start_controller()
+    stepper.run_until_controlled(within=3.0)
+    stepper.run_until(lambda: len(second.received("hello")) == 2, within=1.0)
+    hellos = second.received("hello")
+    assert hellos[0]["epoch"] != hellos[1]["epoch"]
+    assert {r["request_id"] for r in hellos[1]["live_requests"]} & set(stepper.live)
+    assert client.counters().connections == 2
+
+
+def test_a_draining_controller_is_left_and_found_again(
+    client: ControlClient, start_controller: StartController
+) -> None:
+    """`Drain` ends the connection; the client comes back after the time it was told."""
+    controller = start_controller("drains")
+    stepper = Stepper(client)
+    stepper.run_until(lambda: len(controller.received("hello")) >= 2, within=5.0)
+    assert not client.disabled
+
+
+@pytest.mark.parametrize("place", ["hello", "record"])
+def test_a_fault_disables_the_client_and_is_logged_once(
+    place: str, address: str, start_controller: StartController, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception in the client's threads: one traceback, no more plans, and the engine goes on."""
+    start_controller()
+
+    def broken_hello() -> pb.Hello:
+        raise RuntimeError("broken hello")
+
+    client = ControlClient(address, broken_hello if place == "hello" else make_hello)
+    client.start()
+    stepper = Stepper(client)
+    if place == "record":
+        stepper.run_until_controlled(within=3.0)
+        record = StepRecord()
+        record.emitted_tokens = -(10**9)  # no report can hold this
+        client.submit(record)
+    stepper.run_until(lambda: client.disabled, within=3.0)
+    stepper.run(100)
+    assert client.current() is None
+    faults = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert len(faults) == 1
+    assert faults[0].exc_info is not None
+    client.close()
+
+
+def test_the_proposal_length_of_an_engine_that_cannot_change_it(
+    address: str, start_controller: StartController
+) -> None:
+    """Where the engine always proposes its maximum, a plan says so, whatever the controller wrote."""
+    start_controller()
+
+    def hello() -> pb.Hello:
+        message = make_hello()
+        message.capabilities.proposal_settable = False
+        return message
+
+    client = ControlClient(address, hello)
+    client.start()
+    stepper = Stepper(client)
+    stepper.run_until_controlled(within=3.0)
+    client.close()
+    assert stepper.plan is not None
+    assert stepper.plan.proposal_length == MAX_LENGTH
+
+
+def test_a_process_with_a_client_can_exit(address: str, start_controller: StartController) -> None:
+    """An engine that simply ends is not held up by the client's threads."""
+    start_controller()
+    program = (
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "from support.stepping import Stepper, make_hello\n"
+        "from turbospec.adapters.client import ControlClient\n"
+        "client = ControlClient(sys.argv[1], make_hello); client.start()\n"
+        "Stepper(client).run_until_controlled(within=5.0)"
+    )
+    root = Path(__file__).parents[2]
+    paths = [str(root / name) for name in ("proto", "adapters", "tests")]
+    started = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", program, address, *paths], timeout=30, check=False)
+    assert done.returncode == 0
+    assert time.monotonic() - started < 10
+
+
+def test_a_client_can_be_told_to_stop_without_waiting(
+    client: ControlClient, start_controller: StartController
+) -> None:
+    """Also with a controller that does not answer any more; what comes after is neither taken nor given."""
+    controller = start_controller()
+    stepper = Stepper(client)
+    stepper.run_until_controlled(within=3.0)
+    controller.pause()
+    started = time.monotonic()
+    client.stop()
+    assert time.monotonic() - started < 0.1
+    assert client.disabled
+    stepper.run(10)
+    assert len(client._exchange.queue) <= 1
+    thread = client._thread
+    assert thread is not None
+    thread.join(timeout=2.0)
+    assert not thread.is_alive()
+    assert client.current() is None

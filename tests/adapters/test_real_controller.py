@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from support.sidecar import Sidecar
+from support.stepping import Stepper, make_hello
+from turbospec.adapters.client import ControlClient
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    sidecar = Sidecar(tmp_path, "static:3")
+    yield sidecar
+    sidecar.kill()
+
+
+def test_the_real_controller_killed_restarted_and_stopped(sidecar: Sidecar) -> None:
+    """`turbospec serve` controls, takes coalesced reports, and is back within 3 s of a crash or a stop."""
+    client = ControlClient(sidecar.control_address, make_hello)
+    client.start()
+    stepper = Stepper(client)
+    try:
+        stepper.run_until_controlled(within=3.0)
+        stepper.run(200)
+        assert stepper.plan is not None
+        assert stepper.plan.proposal_length == 3
+        assert stepper.plan.verification_lengths
+
+        sidecar.kill()
+        stepper.run_until(lambda: stepper.plan is None, within=2.0)
+        stepper.run(100)
+        sidecar.start("static:3")
+        stepper.run_until_controlled(within=3.0)
+
+        for seconds in (1.5, 6.0):  # less and more than the time after which a stream counts as dead
+            connections = client.counters().connections
+            sidecar.signal(signal.SIGSTOP)
+            until = time.monotonic() + seconds
+            while time.monotonic() < until:
+                stepper.step()
+            assert stepper.plan is None
+            sidecar.signal(signal.SIGCONT)
+            stepper.run_until_controlled(within=3.0)
+            stepper.run(100)
+            assert client.connected
+            assert client.counters().connections == connections + (seconds > 5)
+        assert client.counters().coalesced_steps > 0
+        assert set(client.fallbacks()) <= {"DISCONNECTED", "NO_PLAN", "EXPIRED"}, "no plan was refused"
+    finally:
+        client.close()

@@ -1,0 +1,141 @@
+"""`turbospec demo`, as a person runs it: real engines, real load, real interruption."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+pytestmark = pytest.mark.vllm
+
+_DEMO = [sys.executable, "-m", "turbospec.cli.main", "demo"]
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models are made once for all tests here."""
+    return tmp_path_factory.mktemp("demo")
+
+
+def _start(directory: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*_DEMO, "--directory", str(directory), *arguments],
+        cwd=directory,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one demonstration printed, and the JSON document that it wrote."""
+
+    output: str
+    document: dict[str, Any]
+
+    def cells(self) -> dict[tuple[int, str], dict[str, Any]]:
+        """By concurrency and policy."""
+        return {(cell["concurrency"], cell["policy"]): cell for cell in self.document["cells"]}
+
+    def length(self, concurrency: int) -> float:
+        """Drafts that `goodput` verified per request and step, by vLLM's own counters."""
+        return float(self.cells()[concurrency, "goodput"]["mean_length"])
+
+
+@pytest.fixture(scope="module")
+def runs(directory: Path) -> dict[str, Run]:
+    """A demonstration of each model pair, alone and crowded."""
+    made = {}
+    for agreement in ("high", "low"):
+        file = directory / f"{agreement}.json"
+        options = ("--concurrency", "1,32", "--seconds", "4", "--agreement", agreement, "--json", str(file))
+        demo = _start(directory, *options)
+        output, _ = demo.communicate(timeout=400)
+        assert demo.returncode == 0, output
+        made[agreement] = Run(output, json.loads(file.read_text()))
+    return made
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("agreement", ["high", "low"])
+def test_demo_measures_what_it_says(runs: dict[str, Run], agreement: str) -> None:
+    """Every policy is measured at every concurrency, under the lengths that it stands for."""
+    run = runs[agreement]
+    cells = run.cells()
+    assert set(cells) == {(n, p) for n in (1, 32) for p in ("none", "idle", "static:4", "goodput")}
+    for (concurrency, policy), cell in cells.items():
+        assert cell["tokens_per_second"] == pytest.approx(cell["tokens"] / cell["measured_seconds"])
+        assert cell["tokens"] > 0
+        none = cells[concurrency, "none"]["tokens_per_second"]
+        assert cell["relative_to_none"] == pytest.approx(cell["tokens_per_second"] / none)
+        if policy in ("none", "idle"):
+            # Plans in force until the change of policy may verify a few drafts of the first steps.
+            assert (cell["mean_length"] or 0.0) < 0.3
+        if policy == "static:4":
+            assert cell["mean_length"] == pytest.approx(4, abs=0.4)
+            # Made for 75% and 40% at the first position; few requests, and each repeats itself.
+            assert cell["acceptance_ratio"] == pytest.approx({"high": 0.6, "low": 0.25}[agreement], abs=0.2)
+    assert run.document["summary"] in " ".join(run.output.split())
+    for command in ("turbospec status --address 127.0.0.1:", "grpcurl -plaintext 127.0.0.1:", "curl http://"):
+        assert command in run.output
+
+
+def test_lengths_fall_with_load(runs: dict[str, Run]) -> None:
+    """The more requests share a step, the dearer a draft is: `goodput` verifies fewer of them.
+
+    Shown on the pair with the low agreement. With the high one the longest length of the demonstration,
+    4, competes at every load, and repeated runs did not agree on a fall.
+    """
+    assert runs["low"].length(32) < runs["low"].length(1)
+
+
+@pytest.mark.parametrize("concurrency", [1, 32])
+def test_lengths_follow_the_draft(runs: dict[str, Run], concurrency: int) -> None:
+    """A draft that agrees more often with its target is asked for more tokens."""
+    assert runs["low"].length(concurrency) < runs["high"].length(concurrency)
+
+
+@pytest.mark.parametrize(
+    ("phase", "number", "at_least"),
+    [
+        ("making models", signal.SIGTERM, 0),
+        ("starting the controller", signal.SIGINT, 1),
+        ("starting vLLM", signal.SIGTERM, 6),
+        ("starting vLLM", signal.SIGKILL, 6),
+        # By now the engines have workers of their own.
+        ("warming up", signal.SIGINT, 8),
+    ],
+)
+def test_interrupted_it_leaves_no_process(
+    tmp_path: Path, directory: Path, phase: str, number: signal.Signals, at_least: int
+) -> None:
+    """Whatever it was doing and whatever ended it, nothing stays; interrupted, it says so."""
+    demo = _start(tmp_path if phase == "making models" else directory, "--concurrency", "8")
+    assert demo.stdout is not None
+    output = []
+    for line in demo.stdout:
+        output.append(line)
+        if phase in line:
+            break
+    else:
+        pytest.fail(f"{phase!r} was never reached: {''.join(output)}")
+    time.sleep(3.0 if phase in ("starting vLLM", "warming up") else 0.5)
+    started = psutil.Process(demo.pid).children(recursive=True)
+    assert len(started) >= at_least
+    demo.send_signal(number)
+    rest, _ = demo.communicate(timeout=60)
+    if number != signal.SIGKILL:
+        assert demo.returncode == 130, rest
+        assert "interrupted" in rest
+    # Of a demonstration that was killed, the children's keepers do the ending.
+    _, alive = psutil.wait_procs(started, timeout=30)
+    assert alive == []

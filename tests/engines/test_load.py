@@ -1,0 +1,97 @@
+"""The load driver counts what users receive, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from turbospec.engines.load import LoadError, LoadResult, Workload, drive
+from turbospec.engines.processes import Children, free_port, responds
+
+pytestmark = pytest.mark.usefixtures("_subprocesses_see_the_tree")
+
+_SERVER = Path(__file__).parents[1] / "support" / "completions_server.py"
+_WORKLOAD = Workload("made", vocabulary=512, prompt_tokens=5, output_tokens=24)
+
+Serve = Callable[..., str]
+
+
+@pytest.fixture
+def serve(tmp_path: Path, _subprocesses_see_the_tree: None) -> Iterator[Serve]:
+    """Starts a server that streams at a known speed."""
+    with Children(tmp_path) as children:
+
+        def start(chunk: int, seconds: float, fail: int = 0) -> str:
+            url = f"http://127.0.0.1:{(port := free_port())}"
+            argv = [sys.executable, str(_SERVER), str(port), str(chunk), str(seconds), str(fail)]
+            children.start("server", argv, {}).wait_until(lambda: responds(f"{url}/health"), 20)
+            return url
+
+        yield start
+
+
+def _drive(url: str, concurrency: int, seconds: float = 2.0, workload: Workload = _WORKLOAD) -> LoadResult:
+    return asyncio.run(drive(url, workload, concurrency=concurrency, ramp_seconds=0.4, seconds=seconds))
+
+
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_tokens_are_counted_not_chunks(serve: Serve, concurrency: int) -> None:
+    """Chunks of three tokens every 200 ms are 15 tokens per second and client."""
+    result = _drive(serve(3, 0.2), concurrency, seconds=3.0)
+    assert result.tokens % 3 == 0
+    # The server is never faster than its clock (a chunk of each client may fall on the window's edge); a
+    # busy machine makes it slower, but not as slow as counting chunks would make it look.
+    at_most = 15 * concurrency * result.seconds + 3 * concurrency
+    assert at_most / 2 < result.tokens <= at_most
+    assert result.tokens_per_second == result.tokens / result.seconds
+    assert result.time_to_first_token is not None
+    assert 0.2 <= result.time_to_first_token < 2.0
+    # 8 chunks; the 23 tokens after the first arrive with the 7 chunks after the first.
+    assert result.time_per_output_token is not None
+    assert 0.99 * 7 * 0.2 / 23 <= result.time_per_output_token < 10 * 7 * 0.2 / 23
+    assert 1 * concurrency <= result.completed_requests <= 3 * concurrency
+
+
+def test_the_ramp_does_not_count(serve: Serve) -> None:
+    """A server whose first token comes after the window has given nothing within it."""
+    result = _drive(serve(1, 1.0), 2, seconds=0.3)
+    assert result.tokens == 0
+    assert result.time_to_first_token is None
+    assert result.completed_requests == 0
+
+
+def test_an_error_within_a_stream_is_an_error(serve: Serve) -> None:
+    """A measurement in which a request failed is none."""
+    with pytest.raises(LoadError, match="engine died"):
+        _drive(serve(3, 0.01, 3), 2)
+
+
+def test_a_refused_request_is_an_error(serve: Serve) -> None:
+    """The server's own words reach the user."""
+    with pytest.raises(LoadError, match=r"status 404.*no such model"):
+        _drive(serve(3, 0.01), 1, workload=Workload("other", vocabulary=512))
+
+
+def test_a_server_that_is_not_there_is_an_error() -> None:
+    """No connection is not zero tokens."""
+    with pytest.raises(LoadError, match="ClientConnectorError"):
+        _drive(f"http://127.0.0.1:{free_port()}", 1)
+
+
+def test_a_short_answer_is_an_error(serve: Serve) -> None:
+    """Requests that end early would make a policy look faster than it is."""
+    with pytest.raises(LoadError, match="after 21 of 23 tokens"):
+        _drive(serve(3, 0.01), 1, workload=Workload("made", vocabulary=512, output_tokens=23))
+
+
+def test_prompts_depend_on_seed_and_number_only() -> None:
+    """Every policy gets the same prompts."""
+    bodies = [_WORKLOAD.body(number) for number in range(50)]
+    assert bodies == [Workload("made", 512, 5, 24).body(number) for number in range(50)]
+    prompts = [body["prompt"] for body in bodies]
+    assert all(isinstance(prompt, list) and len(prompt) == 5 for prompt in prompts)
+    assert len({str(prompt) for prompt in prompts}) == 50
+    assert Workload("made", 512, 5, 24, seed=1).body(0) != bodies[0]

@@ -1,0 +1,153 @@
+"""The hot service, over real sockets."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import grpc
+import pytest
+from support.engine_stream import EngineStream, hello, opened, report
+from support.serving import Server
+from turbospec.v1 import introspection_pb2 as ipb
+from turbospec.v1 import speculation_pb2 as pb
+
+
+def test_a_stream_gets_configure_then_a_plan_then_a_plan_per_report(server: Server) -> None:
+    """The answers come in the protocol's order, and every plan is valid for the engine."""
+    with EngineStream(server.control) as engine:
+        engine.send(hello(engine_id="order", epoch=4711))
+        configure = engine.next().configure
+        assert configure.controller_version
+        assert not configure.shadow
+        first = engine.next().plan
+        assert (first.version, first.report_sequence) == (1, 0)
+        for sequence in range(1, 51):
+            plan = engine.plan(report(sequence))
+            assert plan.epoch == 4711
+            assert plan.version == sequence + 1
+            assert plan.time_to_live_ms == 1000
+            assert plan.reason != pb.PLAN_REASON_UNSPECIFIED
+            assert 0 <= plan.batch_proposal_length <= 5
+            assert plan.default_verification_length <= plan.batch_proposal_length
+            assert list(plan.slots) == [0, 1]
+            assert max(plan.verification_lengths) <= plan.batch_proposal_length
+
+
+def test_no_plan_exceeds_a_callers_cap(server: Server) -> None:
+    """A request whose caller wants no speculation is verified at length 0 in every plan."""
+    with EngineStream.connected(server.control, engine_id="caps") as engine:
+        first = report(
+            1, opened=[opened(0, max_draft=0), opened(1, max_draft=1)], proposed=[0, 1], verified=[0, 1],
+            accepted=[0, 1], emitted_tokens=3,
+        )  # fmt: skip
+        for sequence in range(1, 30):
+            plan = engine.plan(
+                first
+                if sequence == 1
+                else report(sequence, proposed=[0, 1], verified=[0, 1], accepted=[0, 1], emitted_tokens=3)
+            )
+            lengths = dict(zip(plan.slots, plan.verification_lengths, strict=True))
+            assert lengths[0] == 0
+            assert lengths[1] <= 1
+
+
+def test_reports_that_queue_up_are_all_learnt_from(server: Server) -> None:
+    """100 reports sent at once: all count, and the last plan answers the last report."""
+    with EngineStream.connected(server.control, engine_id="queue") as engine:
+        for sequence in range(1, 101):
+            engine.send(report(sequence))
+        plans = [engine.next().plan]
+        while plans[-1].report_sequence < 100:
+            plans.append(engine.next().plan)
+        assert [p.version for p in plans] == list(range(2, 2 + len(plans)))
+        assert server.engine("queue").summary.steps == 100
+
+
+def test_two_engines_with_one_id(server: Server) -> None:
+    """The second is refused, naming the field and the id; the first goes on. Ranks are apart."""
+    with EngineStream.connected(server.control, engine_id="twin") as first:
+        first.plan(report(1))
+        before = server.learnt("twin")
+        with EngineStream(server.control) as second:
+            second.send(hello(engine_id="twin"))
+            code, details = second.end()
+        assert code is grpc.StatusCode.ALREADY_EXISTS
+        assert details.startswith("hello.engine_id: twin/0 is connected already")
+        assert server.learnt("twin") == before
+        with EngineStream.connected(server.control, engine_id="twin", rank=1) as other_rank:
+            assert other_rank.plan(report(1)).report_sequence == 1
+        assert first.plan(report(2)).report_sequence == 2
+
+
+def test_a_restarted_engine_gets_in_at_once_and_what_was_learnt_stays(server: Server) -> None:
+    """The old stream of a killed engine never blocks the new one, and the estimators go on from there."""
+    engine = EngineStream.connected(server.control, engine_id="phoenix")
+    for sequence in range(1, 21):
+        engine.plan(report(sequence))
+    evidence = list(server.engine("phoenix").acceptance.evidence)
+    for connection in range(10):
+        engine.close()
+        started = time.monotonic()
+        engine = EngineStream.connected(
+            server.control, engine_id="phoenix", epoch=connection, live_requests=[opened(0)]
+        )
+        assert time.monotonic() - started < 1.0
+        state = server.engine("phoenix")
+        assert list(state.acceptance.evidence) == evidence
+        assert state.summary.steps == 0
+    plan = engine.plan(report(1, opened=[opened(1)]))
+    assert list(plan.slots) == [0, 1]
+    engine.close()
+
+
+def test_another_engine_under_a_known_id_starts_afresh(server: Server) -> None:
+    """What was learnt of one draft model is not believed of another."""
+    with EngineStream.connected(server.control, engine_id="swap") as engine:
+        for sequence in range(1, 21):
+            engine.plan(report(sequence))
+        assert max(server.engine("swap").acceptance.evidence) > 1
+        known = list(server.engine("swap").acceptance.evidence)
+    with EngineStream.connected(server.control, engine_id="swap", draft_model="another", max_length=3):
+        state = server.engine("swap")
+        assert len(state.acceptance.evidence) == 3
+        assert list(state.acceptance.evidence) != known[:3]
+
+
+def test_a_request_can_be_looked_up_while_it_lives(server: Server) -> None:
+    """By the engine's own id, from its opening to its closing."""
+    with EngineStream.connected(server.control, engine_id="requests") as engine:
+        engine.plan(report(1, opened=[opened(0, label="chat", max_draft=4), opened(1)]))
+        asked = ipb.GetRequestRequest(engine_id="requests", request_id="request-0")
+        state = server.look.GetRequest(asked, timeout=5)
+        assert (state.slot, state.label, state.max_draft, state.prompt_tokens) == (0, "chat", 4, 100)
+        assert (state.verified, state.accepted) == (3, 2)
+        assert list(state.acceptance.survivals) == sorted(state.acceptance.survivals, reverse=True)
+        assert state.HasField("verification_length")
+        engine.plan(report(2, closed_slots=[0]))
+        with pytest.raises(grpc.RpcError) as error:
+            server.look.GetRequest(asked, timeout=5)
+        assert error.value.code() is grpc.StatusCode.NOT_FOUND
+        assert "request-0" in error.value.details()
+
+
+def test_many_engines_at_once(server: Server) -> None:
+    """8 engines with 200 steps each: every report gets its plan, and no engine sees another's."""
+    failures: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            with EngineStream.connected(server.control, engine_id=f"many-{number}", epoch=number) as engine:
+                for sequence in range(1, 201):
+                    assert engine.plan(report(sequence)).epoch == number
+                assert server.engine(f"many-{number}").summary.steps == 200
+        except BaseException as error:
+            failures.append(error)
+            raise
+
+    threads = [threading.Thread(target=run, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures

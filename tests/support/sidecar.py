@@ -1,0 +1,87 @@
+"""The real controller as a process, for tests of what runs in engines."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from google.protobuf.json_format import MessageToDict
+from turbospec.v1 import (
+    introspection_pb2,
+    introspection_pb2_grpc,
+    operations_pb2,
+    operations_pb2_grpc,
+)
+
+_ROOT = Path(__file__).parents[2]
+SOURCE_ROOTS = os.pathsep.join(str(_ROOT / root) for root in ("proto", "sidecar", "adapters", "engines"))
+
+
+class Sidecar:
+    """`turbospec serve` with its sockets in `directory`. The control address stays the same over restarts."""
+
+    def __init__(self, directory: Path, policy: str) -> None:
+        self._directory = directory
+        self.control_address = f"unix:{directory / 'control.sock'}"
+        self._log = directory / "sidecar.log"
+        self.start(policy)
+
+    def start(self, policy: str) -> None:
+        """Starts it, again after `kill`, and waits until it serves."""
+        ready = self._directory / "ready.json"
+        ready.unlink(missing_ok=True)
+        command = [
+            *(sys.executable, "-m", "turbospec.cli.main", "serve", "--policy", policy),
+            *("--control-address", self.control_address),
+            *("--operations-address", f"unix:{self._directory / 'operations.sock'}"),
+            *("--introspection-address", "127.0.0.1:0"),
+            *("--ready-file", str(ready)),
+        ]
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                command, env={**os.environ, "PYTHONPATH": SOURCE_ROOTS}, stdout=log, stderr=log
+            )
+        deadline = time.monotonic() + 30
+        while not ready.exists():
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the controller did not start:\n{self._log.read_text()}")
+            time.sleep(0.05)
+        self._addresses = json.loads(ready.read_text())
+
+    def set_policy(self, policy: str) -> None:
+        """For all engines, those included that connect later."""
+        with grpc.insecure_channel(self._addresses["operations"]) as channel:
+            stub = operations_pb2_grpc.OperationsServiceStub(channel)
+            stub.SetPolicy(operations_pb2.SetPolicyRequest(policy=policy), timeout=5)
+
+    def engines(self) -> list[dict[str, Any]]:
+        """What introspection lists, as JSON."""
+        with grpc.insecure_channel(self._addresses["introspection"]) as channel:
+            stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
+            answer = stub.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=5)
+        listed = MessageToDict(answer, preserving_proto_field_name=True)
+        return list(listed.get("engines", []))
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self) -> None:
+        """As a crash does: nothing is said to the engines."""
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGCONT)
+            self.process.terminate()
+            try:
+                self.process.wait(15)
+            except subprocess.TimeoutExpired:
+                self.kill()

@@ -1,0 +1,145 @@
+"""vLLM's OpenAI server as a process, and load on it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from support.sidecar import SOURCE_ROOTS
+from support.vllm_worker import SCHEDULER
+
+_TESTS = Path(__file__).parents[1]
+
+
+class Server:
+    """`python -m vllm.entrypoints.openai.api_server`, controlled from `control_address`."""
+
+    def __init__(
+        self,
+        model: str,
+        speculative: dict[str, Any],
+        control_address: str,
+        port: int,
+        log: Path,
+        scheduler: str = SCHEDULER,
+    ) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.model = model
+        self._log = log
+        command = [
+            *(sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", model),
+            *("--port", str(port), "--scheduler-cls", scheduler, "--dtype", "float32", "--enforce-eager"),
+            *("--max-model-len", "512", "--max-num-seqs", "8"),
+            *("--speculative-config", json.dumps(speculative)),
+        ]
+        environ = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([SOURCE_ROOTS, str(_TESTS)]),
+            "TURBOSPEC_CONTROL_ADDRESS": control_address,
+            "TURBOSPEC_ENGINE_ID": "server",
+            "VLLM_CPU_KVCACHE_SPACE": "1",
+            # One thread for tiny models; see vllm_worker.
+            "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+            "OMP_NUM_THREADS": "1",
+            "HF_HUB_OFFLINE": "1",
+        }
+        with log.open("wb") as output:
+            # A group of its own: vLLM's engine core is a child of the server.
+            self.process = subprocess.Popen(
+                command, env=environ, stdout=output, stderr=output, start_new_session=True
+            )
+
+    def wait_until_up(self, seconds: float = 180) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
+                return
+            except (OSError, urllib.error.URLError):
+                if self.process.poll() is not None or time.monotonic() > deadline:
+                    raise RuntimeError(f"the server did not start:\n{self.log()[-4000:]}") from None
+                time.sleep(0.25)
+
+    def complete(self, prompt: list[int], max_tokens: int, timeout: float) -> int:
+        """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long."""
+        body = {
+            "model": self.model,
+            "prompt": prompt,
+            "max_tokens": max_tokens,
+            "temperature": 0,
+            "ignore_eos": True,
+        }
+        request = urllib.request.Request(
+            f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=timeout) as response:
+            return int(json.load(response)["usage"]["completion_tokens"])
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def stop(self) -> None:
+        os.killpg(self.process.pid, signal.SIGTERM)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+class Load:
+    """A few callers that ask again as soon as they are answered, until the block is left.
+
+    Afterwards `answered` is how many requests came back whole, `failures` what happened to others, and
+    `longest_seconds` how long the slowest took.
+    """
+
+    MAX_TOKENS = 32
+
+    def __init__(self, server: Server, callers: int = 4, timeout: float = 6.0) -> None:
+        self.answered = 0
+        self.failures: list[str] = []
+        self.longest_seconds = 0.0
+        self._server = server
+        self._timeout = timeout
+        self._stop = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._call, args=(i,)) for i in range(callers)]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _call(self, number: int) -> None:
+        prompt = [10 + number, 20, 30, 40] * 6
+        while not self._stop.is_set():
+            began = time.monotonic()
+            failure = None
+            try:
+                tokens = self._server.complete(prompt, self.MAX_TOKENS, self._timeout)
+                if tokens != self.MAX_TOKENS:
+                    failure = f"{tokens} of {self.MAX_TOKENS} tokens"
+            except OSError as error:
+                failure = repr(error)
+            with self._lock:
+                self.longest_seconds = max(self.longest_seconds, time.monotonic() - began)
+                if failure is None:
+                    self.answered += 1
+                else:
+                    self.failures.append(failure)

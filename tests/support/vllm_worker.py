@@ -1,0 +1,300 @@
+"""A real vLLM engine in a process of its own, driven by a test through a pipe.
+
+The engine core runs in that process's main thread, so that a test can stop between two steps, look at
+the scheduler and act: abort, break something, count. Only facts that vLLM's own objects show are
+collected, none that the adapter under test reports about itself.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from multiprocessing.connection import Connection
+from typing import Any
+
+SCHEDULER = "turbospec.adapters.vllm.scheduler.TurboSpecScheduler"
+
+
+@dataclass
+class Ask:
+    """One request. `abort_after`: take it back after so many of the engine's steps, None for never."""
+
+    prompt: list[int]
+    max_tokens: int
+    extra_args: dict[str, Any] | None = None
+    abort_after: int | None = None
+
+
+@dataclass
+class Evidence:
+    """What happened in the steps of one `generate`, as vLLM's scheduler saw it.
+
+    `verified`: by request (its index), the verification lengths of its decode steps. `proposals`: the
+    proposal lengths that the drafter was told. `steps_in_flight`: most steps that were scheduled and not
+    yet updated.
+    """
+
+    decode_steps: int = 0
+    verified: dict[int, list[int]] = field(default_factory=dict)
+    proposals: list[int] = field(default_factory=list)
+    rejected: int = 0
+    accepted: int = 0
+    preemptions: int = 0
+    steps_in_flight: int = 0
+    max_concurrent_batches: int = 0
+    scheduler_class: str = ""
+    controlled_steps: int = 0
+    enabled: bool = True
+
+
+@dataclass
+class EngineOptions:
+    """How to start the engine. `asynchronous`: with a step in flight, which vLLM turns off on CPUs."""
+
+    model: str
+    speculative: dict[str, Any] | None = None
+    asynchronous: bool = False
+    environ: dict[str, str] = field(default_factory=dict)
+    engine_args: dict[str, Any] = field(default_factory=dict)
+
+
+class Engine:
+    """A running worker. Its methods run in that process; errors there are raised here."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self.asynchronous = options.asynchronous
+        context = multiprocessing.get_context("spawn")
+        self._pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(options, theirs), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._answer(timeout=240)
+
+    def generate(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[list[int]], Evidence]:
+        """Runs requests to their end; output token ids in order (empty for aborted ones), and evidence."""
+        return self._call("generate", list(asks), timeout=timeout)
+
+    def break_controller(self, method: str) -> None:
+        """Makes a method that the adapter calls in each step raise from now on."""
+        self._call("break_controller", method, timeout=30)
+
+    def held_state(self) -> dict[str, int]:
+        """Where the adapter still keeps something, with how much, when the engine has nothing to do."""
+        return self._call("held_state", timeout=30)
+
+    def wait_controlled(self, timeout: float = 30) -> None:
+        """Waits until a plan is there to apply."""
+        self._call("wait_controlled", timeout, timeout=timeout + 30)
+
+    def stop(self) -> None:
+        """Ends the worker."""
+        self._pipe.close()
+        self._process.join(30)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join()
+
+    def _call(self, method: str, *args: Any, timeout: float) -> Any:
+        self._pipe.send((method, args))
+        return self._answer(timeout)
+
+    def _answer(self, timeout: float) -> Any:
+        if not self._pipe.poll(timeout):
+            raise TimeoutError(f"the engine did not answer within {timeout:g} s")
+        failed, result = self._pipe.recv()
+        if failed:
+            raise RuntimeError(f"in the engine's process:\n{result}")
+        return result
+
+
+def _serve(options: EngineOptions, pipe: Connection) -> None:
+    import traceback
+
+    os.environ.update(
+        VLLM_ENABLE_V1_MULTIPROCESSING="0",
+        VLLM_CPU_KVCACHE_SPACE="1",
+        # The models are tiny: a second thread only waits for the first, and spins while it does.
+        VLLM_CPU_OMP_THREADS_BIND="nobind",
+        OMP_NUM_THREADS="1",
+        NUMBA_NUM_THREADS="1",
+        VLLM_LOGGING_LEVEL="WARNING",
+        HF_HUB_OFFLINE="1",
+        **options.environ,
+    )
+    worker: _Worker | None = None
+    request: tuple[str, tuple[Any, ...]] | None = None
+    while True:
+        try:
+            if worker is None:
+                worker, result = _Worker(options), None
+            else:
+                assert request is not None
+                result = getattr(worker, request[0])(*request[1])
+            pipe.send((False, result))
+        except Exception:  # noqa: BLE001 - the test's side raises it
+            pipe.send((True, traceback.format_exc()))
+            if worker is None:
+                return
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+
+
+class _Worker:
+    def __init__(self, options: EngineOptions) -> None:
+        from vllm import LLM
+
+        if options.asynchronous:
+            _keep_asynchronous_on_cpus()
+        self._llm = LLM(
+            model=options.model,
+            speculative_config=options.speculative,
+            scheduler_cls=SCHEDULER,
+            async_scheduling=options.asynchronous,
+            dtype="float32",
+            enforce_eager=True,
+            enable_prefix_caching=False,
+            **{"max_model_len": 512, "max_num_seqs": 8, "disable_log_stats": True, **options.engine_args},
+        )
+        core = self._llm.llm_engine.engine_core.engine_core
+        self._core = core
+        self._scheduler = core.scheduler
+        self._evidence = Evidence()
+        self._in_flight = 0
+        self._serial = 0
+        self._index: dict[str, int] = {}
+        self._observe()
+
+    def generate(self, asks: list[Ask]) -> tuple[list[list[int]], Evidence]:
+        from vllm import SamplingParams
+
+        evidence = self._evidence = Evidence(
+            max_concurrent_batches=self._core.vllm_config.max_concurrent_batches,
+            scheduler_class=type(self._scheduler).__name__,
+        )
+        engine = self._llm.llm_engine
+        self._serial += 1
+        external = {}
+        aborts: dict[int, list[str]] = {}
+        for index, ask in enumerate(asks):
+            request_id = f"{self._serial}-{index}"
+            external[request_id] = index
+            parameters = SamplingParams(
+                temperature=0.0, max_tokens=ask.max_tokens, ignore_eos=True, extra_args=ask.extra_args
+            )
+            engine.add_request(request_id, {"prompt_token_ids": ask.prompt}, parameters)
+            if ask.abort_after is not None:
+                aborts.setdefault(ask.abort_after, []).append(request_id)
+        # vLLM adds a random suffix to ids; the scheduler's are those of its own requests.
+        self._index = {inner: external[inner.rsplit("-", 1)[0]] for inner in self._scheduler.requests}
+        outputs: list[list[int]] = [[] for _ in asks]
+        steps = 0
+        while engine.has_unfinished_requests():
+            for result in engine.step():
+                if result.finished and result.outputs[0].finish_reason != "abort":
+                    outputs[external[result.request_id]] = list(result.outputs[0].token_ids)
+            steps += 1
+            if steps in aborts:
+                engine.abort_request(aborts[steps])
+        while self._core.batch_queue:  # as the engine's own loop does: a step in flight is brought home
+            self._core.step_fn()
+        control = getattr(self._scheduler, "_turbospec", None)
+        if control is not None:
+            evidence.enabled = control.enabled
+        return outputs, evidence
+
+    def held_state(self) -> dict[str, int]:
+        import time
+
+        self.generate([Ask([5, 6, 7, 8], 4)])  # what was closed last travels with the next step
+        control = self._scheduler._turbospec
+        slots = control._controller._backlog.slots
+        deadline = time.monotonic() + 5
+        while len(slots) and time.monotonic() < deadline:
+            time.sleep(0.05)  # the client's thread reads the step
+        held = {
+            "requests": len(control._known),
+            "caps": len(control._caps),
+            "steps in flight": len(control._in_flight),
+            "slots": len(slots),
+        }
+        return {what: count for what, count in held.items() if count}
+
+    def break_controller(self, method: str) -> None:
+        def broken(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        setattr(self._scheduler._turbospec._controller, method, broken)
+
+    def wait_controlled(self, timeout: float) -> None:
+        import time
+
+        controller = self._scheduler._turbospec._controller
+        deadline = time.monotonic() + timeout
+        while controller.current() is None:
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"no plan within {timeout:g} s: {controller.fallbacks()}")
+            self.generate([Ask([5, 6, 7, 8], 4)])
+
+    def _observe(self) -> None:
+        schedule, update = self._scheduler.schedule, self._scheduler.update_from_output
+
+        def observed_schedule(*args: Any, **kwargs: Any) -> Any:
+            output = schedule(*args, **kwargs)
+            if output.num_scheduled_tokens:
+                self._in_flight += 1
+                self._scheduled(output)
+            return output
+
+        def observed_update(output: Any, result: Any) -> Any:
+            if output.num_scheduled_tokens:
+                self._in_flight -= 1
+                self._updated(output, result)
+            return update(output, result)
+
+        self._scheduler.schedule = observed_schedule
+        self._scheduler.update_from_output = observed_update
+
+    def _scheduled(self, output: Any) -> None:
+        evidence = self._evidence
+        evidence.steps_in_flight = max(evidence.steps_in_flight, self._in_flight)
+        evidence.proposals.append(output.num_spec_tokens_to_schedule)
+        evidence.preemptions += len(output.preempted_req_ids or ())
+        control = getattr(self._scheduler, "_turbospec", None)
+        if control is not None and control._plan is not None:
+            evidence.controlled_steps += 1
+
+    def _updated(self, output: Any, result: Any) -> None:
+        entering = {new.req_id for new in output.scheduled_new_reqs}
+        entering |= output.scheduled_cached_reqs.resumed_req_ids
+        decoded = False
+        for request_id, scheduled in output.num_scheduled_tokens.items():
+            drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
+            request = self._scheduler.requests.get(request_id)
+            if request_id in entering or scheduled != drafts + 1 or request is None:
+                continue
+            sampled = result.sampled_token_ids[result.req_id_to_index[request_id]]
+            if not sampled:
+                continue
+            decoded = True
+            self._evidence.verified.setdefault(self._index.get(request_id, -1), []).append(drafts)
+            self._evidence.accepted += len(sampled) - 1
+            self._evidence.rejected += drafts - (len(sampled) - 1)
+        self._evidence.decode_steps += decoded
+
+
+def _keep_asynchronous_on_cpus() -> None:
+    """vLLM's CPU platform turns asynchronous scheduling off as "not required"; it works all the same."""
+    from vllm.platforms.cpu import CpuPlatform
+
+    check = CpuPlatform.check_and_update_config.__func__
+
+    def check_and_restore(cls: type[CpuPlatform], vllm_config: Any) -> None:
+        asynchronous = vllm_config.scheduler_config.async_scheduling
+        check(cls, vllm_config)
+        vllm_config.scheduler_config.async_scheduling = asynchronous
+
+    CpuPlatform.check_and_update_config = classmethod(check_and_restore)  # type: ignore[method-assign]

@@ -1,0 +1,160 @@
+"""The server answers whatever becomes of the controller: absent, killed, stopped or talking nonsense.
+
+The checks are functions, so that the same ones run against a server whose adapter waits for the
+controller on the engine's thread. There they must fail.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.controllers import ControllerProcess
+from support.sidecar import Sidecar
+from support.vllm_server import Load, Server
+from support.vllm_setup import speculative_config
+from turbospec.engines.models import MadeModels
+from turbospec.engines.processes import free_port
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+CONTROLLED_AGAIN_SECONDS = 3.0
+STOPPED_SECONDS = 10.0
+
+
+@contextmanager
+def running_server(models: MadeModels, directory: Path, scheduler: str) -> Iterator[Server]:
+    server = Server(
+        str(models.target),
+        speculative_config("draft_model", models),
+        control_address=f"unix:{directory / 'control.sock'}",
+        port=free_port(),
+        log=directory / "server.log",
+        scheduler=scheduler,
+    )
+    try:
+        server.wait_until_up()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("control")
+
+
+@pytest.fixture(scope="module")
+def server(models: MadeModels, directory: Path) -> Iterator[Server]:
+    """Started without a controller."""
+    with running_server(models, directory, "turbospec.adapters.vllm.scheduler.TurboSpecScheduler") as running:
+        yield running
+
+
+def is_controlled(sidecar: Sidecar) -> bool:
+    return any(engine.get("controlled", False) for engine in sidecar.engines())
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> float:
+    """How long it took. Fails with `what` after `seconds`."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < seconds, f"not {what} within {seconds:g} s"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def check_serves_alone(server: Server) -> None:
+    """Without a controller every request is answered."""
+    with Load(server) as load:
+        time.sleep(3)
+    assert load.failures == []
+    assert load.answered >= 4
+
+
+def check_kill_loses_no_request(server: Server, directory: Path) -> None:
+    """kill -9 under load: every request is answered, and a new controller is in control soon."""
+    sidecar = Sidecar(directory, "static:2")
+    try:
+        with Load(server) as load:
+            wait_until(lambda: is_controlled(sidecar), 10, "controlled")
+            sidecar.kill()
+            answered = load.answered
+            time.sleep(3)
+            assert load.answered > answered + 4, "no answers after the kill"
+            sidecar.start("static:2")
+            wait_until(lambda: is_controlled(sidecar), CONTROLLED_AGAIN_SECONDS, "controlled again")
+        assert load.failures == []
+    finally:
+        sidecar.stop()
+
+
+def check_stop_loses_no_request(server: Server, directory: Path) -> None:
+    """SIGSTOP under load: every request is answered meanwhile, and control is back soon after SIGCONT."""
+    sidecar = Sidecar(directory, "static:2")
+    try:
+        with Load(server) as load:
+            wait_until(lambda: is_controlled(sidecar), 10, "controlled")
+            sidecar.signal(signal.SIGSTOP)
+            answered = load.answered
+            time.sleep(STOPPED_SECONDS)
+            assert load.answered > answered + 4, "no answers while the controller is stopped"
+            sidecar.signal(signal.SIGCONT)
+            wait_until(lambda: is_controlled(sidecar), CONTROLLED_AGAIN_SECONDS, "controlled again")
+        assert load.failures == []
+    finally:
+        sidecar.stop()
+
+
+def test_serves_without_a_controller(server: Server) -> None:
+    """The server starts with no controller there, and serves."""
+    check_serves_alone(server)
+
+
+def test_killed_controller(server: Server, directory: Path) -> None:
+    """A controller killed under load costs no request; its successor takes over within 3 s."""
+    check_kill_loses_no_request(server, directory)
+
+
+def test_stopped_controller(server: Server, directory: Path) -> None:
+    """A controller stopped for 10 s under load costs no request, and controls again within 3 s."""
+    check_stop_loses_no_request(server, directory)
+
+
+@pytest.mark.parametrize("behaviour", ["too-long", "undecodable"])
+def test_lying_controller(server: Server, directory: Path, tmp_path: Path, behaviour: str) -> None:
+    """Plans that are impossible, or no plans at all, are ignored, counted, and the count is reported."""
+    liar = ControllerProcess(f"unix:{directory / 'control.sock'}", behaviour, tmp_path / "journal")
+
+    def counted() -> bool:
+        return any(
+            fallback["reason"] == "FALLBACK_REASON_INVALID_PLAN"
+            for report in liar.received("report")
+            for fallback in report.get("counters", {}).get("fallbacks", [])
+        )
+
+    try:
+        with Load(server) as load:
+            wait_until(counted, 15, "counted as an invalid plan")
+        assert load.failures == []
+        assert load.answered >= 4
+        # Not one step ran under its plans.
+        assert not any(int(report.get("plan_version", 0)) for report in liar.received("report"))
+    finally:
+        liar.kill()
+        (directory / "control.sock").unlink(missing_ok=True)
+
+
+def test_an_adapter_that_waits_fails_these_checks(models: MadeModels, tmp_path: Path) -> None:
+    """The negative control: with a client that blocks the engine, each check fails."""
+    with running_server(models, tmp_path, "support.blocking_scheduler.BlockingScheduler") as server:
+        with pytest.raises(AssertionError):
+            check_serves_alone(server)
+        with pytest.raises(AssertionError, match="no answers after the kill"):
+            check_kill_loses_no_request(server, tmp_path)
+        with pytest.raises(AssertionError, match="no answers while"):
+            check_stop_loses_no_request(server, tmp_path)

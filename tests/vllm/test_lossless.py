@@ -1,0 +1,118 @@
+"""Whatever lengths the controller chooses, an engine's answers are those of an engine without speculation.
+
+In float32, greedy, with the real controller: bfloat16 outputs differ by rounding with the batch's shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.sidecar import Sidecar
+from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config
+from support.vllm_worker import Ask, Engine, EngineOptions, Evidence
+from turbospec.engines.models import MadeModels
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    sidecar = Sidecar(tmp_path_factory.mktemp("sidecar"), "random:7")
+    yield sidecar
+    sidecar.stop()
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("ngram", False), ("draft_model", False), ("draft_model", True)],
+    ids=["ngram-synchronous", "draft_model-synchronous", "draft_model-asynchronous"],
+)
+def engine(
+    request: pytest.FixtureRequest,
+    models: MadeModels,
+    reference: list[list[int]],  # noqa: ARG001 - made first: one engine at a time
+    controller: Sidecar,
+) -> Iterator[Engine]:
+    method, asynchronous = request.param
+    running = Engine(
+        EngineOptions(
+            model=str(models.target),
+            speculative=speculative_config(method, models),
+            asynchronous=asynchronous,
+            environ={
+                "TURBOSPEC_CONTROL_ADDRESS": controller.control_address,
+                "TURBOSPEC_ENGINE_ID": f"{method}-{'a' if asynchronous else ''}synchronous",
+            },
+            engine_args={"max_num_seqs": 4},
+        )
+    )
+    yield running
+    running.stop()
+
+
+def assert_counts(evidence: Evidence, *, asynchronous: bool) -> None:
+    """That the run tested what it is for: many steps, several lengths, drafts that were wrong."""
+    assert evidence.enabled
+    assert evidence.decode_steps >= 100
+    assert evidence.controlled_steps >= 100
+    assert len({length for lengths in evidence.verified.values() for length in lengths}) >= 4
+    assert len(evidence.verified) == REQUESTS
+    assert evidence.rejected >= 1
+    assert evidence.accepted >= 1
+    if asynchronous:
+        assert evidence.scheduler_class == "ControlledAsyncScheduler"
+        assert evidence.max_concurrent_batches == 2
+        assert evidence.steps_in_flight == 2
+    else:
+        assert evidence.scheduler_class == "ControlledScheduler"
+        assert evidence.steps_in_flight == 1
+
+
+def test_the_comparison_can_fail(reference: list[list[int]]) -> None:
+    """Requests have answers of their own: one request's answer is no other's."""
+    rotated = reference[1:] + reference[:1]
+    assert len(differing(rotated, reference)) == REQUESTS
+
+
+def test_random_lengths_change_no_answer(
+    engine: Engine, controller: Sidecar, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """Proposal and verification lengths change at random every step and per request; the tokens do not."""
+    controller.set_policy("random:7")
+    engine.wait_controlled()
+    outputs, evidence = engine.generate(asks)
+    assert differing(outputs, reference) == []
+    assert_counts(evidence, asynchronous=engine.asynchronous)
+    assert engine.held_state() == {}
+    assert len(set(evidence.proposals)) >= 4
+    assert max(evidence.proposals) <= LENGTH
+
+
+def test_goodput_changes_no_answer(
+    engine: Engine, controller: Sidecar, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """The default policy chooses by what it learns; the tokens do not change either."""
+    controller.set_policy("goodput")
+    engine.wait_controlled()
+    outputs, evidence = engine.generate(asks)
+    assert differing(outputs, reference) == []
+    assert_counts(evidence, asynchronous=engine.asynchronous)
+
+
+def test_callers_limit_holds_in_every_step(
+    engine: Engine, controller: Sidecar, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """A request with `turbospec_max_draft` 0 carries no drafts, one with 2 at most 2; others as planned."""
+    controller.set_policy(f"static:{LENGTH}")
+    engine.wait_controlled()
+    limits = {0: 0, 1: 0, 2: 2, 3: 2}
+    limited = [
+        Ask(ask.prompt, ask.max_tokens, {"turbospec_max_draft": limits[i]} if i in limits else None)
+        for i, ask in enumerate(asks)
+    ]
+    outputs, evidence = engine.generate(limited)
+    assert differing(outputs, reference) == []
+    for index, limit in limits.items():
+        assert max(evidence.verified[index]) == limit
+    assert max(max(evidence.verified[i]) for i in range(REQUESTS) if i not in limits) == LENGTH
