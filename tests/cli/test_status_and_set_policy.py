@@ -54,7 +54,7 @@ def test_set_policy_changes_it_and_says_for_whom(server: Server) -> None:
         assert engine.next().plan.batch_proposal_length == 2
     wrong = turbospec("set-policy", "best", "--address", server.operations)
     assert wrong.returncode == 1
-    assert "unknown policy 'best'; valid policies: goodput, idle, static:K" in wrong.stderr
+    assert "unknown policy 'best'; valid policies: goodput, off, idle, static:K" in wrong.stderr
     for rank in (("--rank", "1"), ("--engine", "vllm-1", "--rank", str(1 << 40))):
         refused = turbospec("set-policy", "idle", *rank, "--address", server.operations)
         assert refused.returncode == 2

@@ -21,7 +21,7 @@ from turbospec.sidecar.core.types import (
     RequestInfo,
 )
 
-POLICIES = ("goodput", "idle", "static:2", "turbospec-2024", "random:7")
+POLICIES = ("goodput", "off", "idle", "static:2", "turbospec-2024", "random:7")
 
 
 @st.composite
@@ -295,7 +295,7 @@ def test_reset_forgets_estimates_only() -> None:
 )
 def test_unknown_policies_name_the_valid_ones(spec: str) -> None:
     """A mistake in a policy's name is answered with the names that exist."""
-    with pytest.raises(PolicyError, match=r"goodput, idle, static:K .*turbospec-2024"):
+    with pytest.raises(PolicyError, match=r"goodput, off, idle, static:K .*turbospec-2024"):
         parse_policy(spec)
 
 

@@ -113,7 +113,7 @@ def test_bad_operations_change_nothing(server: Server) -> None:
     set_policy = server.operate.SetPolicy
     code, details = refusal(set_policy, pb.SetPolicyRequest(policy="best"))
     assert code is invalid
-    assert details.startswith("policy: unknown policy 'best'; valid policies: goodput, idle, static:K")
+    assert details.startswith("policy: unknown policy 'best'; valid policies: goodput, off, idle, static:K")
     with EngineStream.connected(server.control, engine_id="short", max_length=2, static_length=1):
         code, details = refusal(set_policy, pb.SetPolicyRequest(policy="static:4"))
         assert code is invalid

@@ -81,7 +81,7 @@ def test_flag_over_environment_over_file_over_default(
 @pytest.mark.parametrize(
     ("name", "value", "problem"),
     [
-        ("policy", "statik:3", "unknown policy 'statik:3'; valid policies: goodput, idle, static:K"),
+        ("policy", "statik:3", "unknown policy 'statik:3'; valid policies: goodput, off, idle, static:K"),
         ("shadow", "perhaps", "must be true or false, not 'perhaps'"),
         ("length_cap", "65", "must be from 0 to 64, not '65'"),
         ("length_cap", "-1", "must be from 0 to 64"),

@@ -126,6 +126,10 @@ class Backlog:
                 pending.disturbances.append(disturbance)  # type: ignore[arg-type]
         # What holds for a moment is that of the last step.
         pending.proposal_length = record.proposal_length
+        pending.drafter_skipped = record.drafter_skipped
+        if record.unready or pending.unready_slots:
+            slots = [self.slots.slot_of(request_id) for request_id in record.unready]
+            pending.unready_slots[:] = [slot for slot in slots if slot is not None]
         if record.kv_cache_usage_ratio is not None:
             pending.kv_cache_usage_ratio = record.kv_cache_usage_ratio
         if plan is not None and plan.epoch == self._epoch:

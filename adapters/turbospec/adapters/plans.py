@@ -25,7 +25,7 @@ class AppliedPlan:
     `report_sequence` is the step, on the connection named by `epoch`, that the plan was derived from.
     `verification_lengths` is by request id; requests that it does not name have
     `default_verification_length`. All of them are at most `proposal_length`. `expires_at` is in
-    `time.monotonic` seconds.
+    `time.monotonic` seconds. `skip_drafter`: the drafter need not run at all; then all lengths are 0.
     """
 
     version: int
@@ -35,6 +35,7 @@ class AppliedPlan:
     default_verification_length: int
     expires_at: float
     verification_lengths: dict[str, int] = field(default_factory=dict)
+    skip_drafter: bool = False
 
     def verification_length(self, request_id: str) -> int:
         """Draft tokens of this request to verify."""
@@ -59,6 +60,7 @@ class PlanLimits:
     candidate_lengths: frozenset[int]
     proposal_settable: bool
     verification_per_request: bool
+    deep_off: bool
 
     @classmethod
     def from_hello(cls, hello: pb.Hello) -> PlanLimits:
@@ -69,6 +71,7 @@ class PlanLimits:
             candidate_lengths=frozenset(capabilities.candidate_lengths or range(hello.max_length + 1)),
             proposal_settable=capabilities.proposal_settable,
             verification_per_request=capabilities.verification_per_request,
+            deep_off=capabilities.deep_off,
         )
 
 
@@ -96,6 +99,12 @@ def check_plan(
     if plan.slots and max(plan.slots) >= slots_given:
         _refuse("slots", f"names {max(plan.slots)}; this connection has had {slots_given} slots, from 0")
     _check_lengths(plan, limits)
+    if plan.skip_drafter and not limits.deep_off:
+        _refuse("skip_drafter", "is set, and this engine cannot skip its drafter")
+    if plan.skip_drafter and plan.batch_proposal_length:
+        _refuse(
+            "skip_drafter", f"is set with batch_proposal_length {plan.batch_proposal_length}; only with 0"
+        )
 
 
 def _check_lengths(plan: pb.Plan, limits: PlanLimits) -> None:

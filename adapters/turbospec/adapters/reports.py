@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from turbospec.adapters.plans import AppliedPlan
 
 
@@ -23,13 +25,15 @@ class StepRecord:
     The fields are those of the protocol's StepReport. `request_ids`, `proposed`, `verified`, `accepted`,
     `context_tokens` are parallel: one entry per request that decoded and whose result can teach
     something. `plan` is what the step ran under, None for the engine's own length. `disturbances` holds
-    the protocol's `Disturbance` values. `events` belongs to the client.
+    the protocol's `Disturbance` values. `unready` are the live requests whose drafts may not be used because
+    the drafter was skipped while they ran. `events` belongs to the client.
     """
 
     __slots__ = (
         "accepted",
         "context_tokens",
         "disturbances",
+        "drafter_skipped",
         "duration_ns",
         "emitted_tokens",
         "events",
@@ -40,6 +44,7 @@ class StepRecord:
         "proposed",
         "request_ids",
         "requests",
+        "unready",
         "verified",
     )
 
@@ -57,5 +62,7 @@ class StepRecord:
         self.accepted: list[int] = []
         self.context_tokens: list[int] = []
         self.kv_cache_usage_ratio: float | None = None
+        self.drafter_skipped = False
+        self.unready: Collection[str] = ()
         # Opened requests and ids of closed ones, in the order in which it happened.
         self.events: list[OpenedRequest | str] = []

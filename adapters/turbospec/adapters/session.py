@@ -265,6 +265,7 @@ class Session:
             default_verification_length=plan.default_verification_length,
             expires_at=time.monotonic() + min(plan.time_to_live_ms / 1e3, MAX_TIME_TO_LIVE_SECONDS),
             verification_lengths=lengths,
+            skip_drafter=plan.skip_drafter,
         )
 
     def _refuse(self, reason: pb.FallbackReason, field: str, message: str) -> None:

@@ -15,7 +15,8 @@ Changes the policy of one engine, or of all, also those that connect later. It t
 step.
 
   goodput         the lengths with the highest predicted goodput (the default)
-  idle            no speculation
+  off             no speculation, and no drafter where the engine can skip it
+  idle            no speculation; the drafter stays ready
   static:K        always K
   turbospec-2024  one acceptance rate, one length for all; the published baseline
 
@@ -34,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("policy", metavar="POLICY", help="goodput, idle, static:K or turbospec-2024")
+    parser.add_argument("policy", metavar="POLICY", help="goodput, off, idle, static:K or turbospec-2024")
     parser.add_argument("--engine", metavar="ID", default="", help="only this engine (default: all)")
     parser.add_argument("--rank", type=int, help="only this data-parallel rank of the engine (default: all)")
     parser.add_argument(

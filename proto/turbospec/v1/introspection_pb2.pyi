@@ -51,7 +51,7 @@ class GetEngineResponse(_message.Message):
     def __init__(self, summary: _Optional[_Union[EngineSummary, _Mapping]] = ..., identity: _Optional[_Union[EngineIdentity, _Mapping]] = ..., capabilities: _Optional[_Union[_speculation_pb2.Capabilities, _Mapping]] = ..., acceptance: _Optional[_Union[AcceptanceState, _Mapping]] = ..., latency: _Optional[_Union[LatencyState, _Mapping]] = ..., last_decision: _Optional[_Union[Decision, _Mapping]] = ..., adapter: _Optional[_Union[_speculation_pb2.AdapterCounters, _Mapping]] = ..., probe_steps: _Optional[int] = ..., probe_time_ratio: _Optional[float] = ...) -> None: ...
 
 class EngineSummary(_message.Message):
-    __slots__ = ("engine_id", "rank", "connected", "controlled", "uncontrolled_reason", "policy", "shadow", "requests", "proposal_length", "mean_verification_length", "reason", "acceptance_ratio", "realised_goodput_tokens_per_second", "predicted_goodput_tokens_per_second", "idle_goodput_tokens_per_second", "model_error_ratio", "plan_age_steps", "steps", "seconds_since_report", "fallbacks")
+    __slots__ = ("engine_id", "rank", "connected", "controlled", "uncontrolled_reason", "policy", "shadow", "requests", "proposal_length", "mean_verification_length", "reason", "acceptance_ratio", "realised_goodput_tokens_per_second", "predicted_goodput_tokens_per_second", "idle_goodput_tokens_per_second", "model_error_ratio", "plan_age_steps", "steps", "seconds_since_report", "fallbacks", "drafter_skipped", "unready_requests")
     ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
@@ -72,6 +72,8 @@ class EngineSummary(_message.Message):
     STEPS_FIELD_NUMBER: _ClassVar[int]
     SECONDS_SINCE_REPORT_FIELD_NUMBER: _ClassVar[int]
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    UNREADY_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     engine_id: str
     rank: int
     connected: bool
@@ -92,7 +94,9 @@ class EngineSummary(_message.Message):
     steps: int
     seconds_since_report: float
     fallbacks: _containers.RepeatedCompositeFieldContainer[_speculation_pb2.FallbackCount]
-    def __init__(self, engine_id: _Optional[str] = ..., rank: _Optional[int] = ..., connected: bool = ..., controlled: bool = ..., uncontrolled_reason: _Optional[str] = ..., policy: _Optional[str] = ..., shadow: bool = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., mean_verification_length: _Optional[float] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., acceptance_ratio: _Optional[float] = ..., realised_goodput_tokens_per_second: _Optional[float] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., idle_goodput_tokens_per_second: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., plan_age_steps: _Optional[int] = ..., steps: _Optional[int] = ..., seconds_since_report: _Optional[float] = ..., fallbacks: _Optional[_Iterable[_Union[_speculation_pb2.FallbackCount, _Mapping]]] = ...) -> None: ...
+    drafter_skipped: bool
+    unready_requests: int
+    def __init__(self, engine_id: _Optional[str] = ..., rank: _Optional[int] = ..., connected: bool = ..., controlled: bool = ..., uncontrolled_reason: _Optional[str] = ..., policy: _Optional[str] = ..., shadow: bool = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., mean_verification_length: _Optional[float] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., acceptance_ratio: _Optional[float] = ..., realised_goodput_tokens_per_second: _Optional[float] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., idle_goodput_tokens_per_second: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., plan_age_steps: _Optional[int] = ..., steps: _Optional[int] = ..., seconds_since_report: _Optional[float] = ..., fallbacks: _Optional[_Iterable[_Union[_speculation_pb2.FallbackCount, _Mapping]]] = ..., drafter_skipped: bool = ..., unready_requests: _Optional[int] = ...) -> None: ...
 
 class EngineIdentity(_message.Message):
     __slots__ = ("engine_name", "engine_version", "adapter_version", "model", "draft_model", "method", "max_length", "static_length", "max_batch", "hardware", "dtype", "model_parallel_size")
@@ -219,7 +223,7 @@ class WatchDecisionsResponse(_message.Message):
     def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
 
 class Decision(_message.Message):
-    __slots__ = ("plan_version", "report_sequence", "age_seconds", "policy", "reason", "explanation", "requests", "proposal_length", "requests_by_verification_length", "candidates", "decision_seconds", "shadow")
+    __slots__ = ("plan_version", "report_sequence", "age_seconds", "policy", "reason", "explanation", "requests", "proposal_length", "requests_by_verification_length", "candidates", "decision_seconds", "shadow", "skip_drafter")
     PLAN_VERSION_FIELD_NUMBER: _ClassVar[int]
     REPORT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     AGE_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -232,6 +236,7 @@ class Decision(_message.Message):
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     DECISION_SECONDS_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    SKIP_DRAFTER_FIELD_NUMBER: _ClassVar[int]
     plan_version: int
     report_sequence: int
     age_seconds: float
@@ -244,7 +249,8 @@ class Decision(_message.Message):
     candidates: _containers.RepeatedCompositeFieldContainer[Candidate]
     decision_seconds: float
     shadow: bool
-    def __init__(self, plan_version: _Optional[int] = ..., report_sequence: _Optional[int] = ..., age_seconds: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., explanation: _Optional[str] = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., requests_by_verification_length: _Optional[_Iterable[int]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., decision_seconds: _Optional[float] = ..., shadow: bool = ...) -> None: ...
+    skip_drafter: bool
+    def __init__(self, plan_version: _Optional[int] = ..., report_sequence: _Optional[int] = ..., age_seconds: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., explanation: _Optional[str] = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., requests_by_verification_length: _Optional[_Iterable[int]] = ..., candidates: _Optional[_Iterable[_Union[Candidate, _Mapping]]] = ..., decision_seconds: _Optional[float] = ..., shadow: bool = ..., skip_drafter: bool = ...) -> None: ...
 
 class Candidate(_message.Message):
     __slots__ = ("proposal_length", "verified_tokens", "expected_tokens", "predicted_step_seconds", "predicted_goodput_tokens_per_second", "chosen")

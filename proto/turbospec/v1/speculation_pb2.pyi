@@ -34,6 +34,7 @@ class PlanReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     PLAN_REASON_PROBE: _ClassVar[PlanReason]
     PLAN_REASON_CALLER_OFF: _ClassVar[PlanReason]
     PLAN_REASON_NO_REQUESTS: _ClassVar[PlanReason]
+    PLAN_REASON_OFF: _ClassVar[PlanReason]
 DISTURBANCE_UNSPECIFIED: Disturbance
 DISTURBANCE_AFTER_IDLE: Disturbance
 DISTURBANCE_PREFILL: Disturbance
@@ -54,6 +55,7 @@ PLAN_REASON_DOES_NOT_PAY: PlanReason
 PLAN_REASON_PROBE: PlanReason
 PLAN_REASON_CALLER_OFF: PlanReason
 PLAN_REASON_NO_REQUESTS: PlanReason
+PLAN_REASON_OFF: PlanReason
 
 class ControlRequest(_message.Message):
     __slots__ = ("hello", "report")
@@ -152,7 +154,7 @@ class RequestOpened(_message.Message):
     def __init__(self, slot: _Optional[int] = ..., request_id: _Optional[str] = ..., label: _Optional[str] = ..., max_draft: _Optional[int] = ..., prompt_tokens: _Optional[int] = ...) -> None: ...
 
 class StepReport(_message.Message):
-    __slots__ = ("sequence", "steps", "duration_ns", "disturbances", "requests", "prefill_tokens", "proposal_length", "plan_version", "emitted_tokens", "slots", "proposed", "verified", "accepted", "context_tokens", "opened", "closed_slots", "kv_cache_usage_ratio", "counters", "plan_age_steps")
+    __slots__ = ("sequence", "steps", "duration_ns", "disturbances", "requests", "prefill_tokens", "proposal_length", "plan_version", "emitted_tokens", "slots", "proposed", "verified", "accepted", "context_tokens", "opened", "closed_slots", "kv_cache_usage_ratio", "counters", "plan_age_steps", "drafter_skipped", "unready_slots")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     DURATION_NS_FIELD_NUMBER: _ClassVar[int]
@@ -172,6 +174,8 @@ class StepReport(_message.Message):
     KV_CACHE_USAGE_RATIO_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     PLAN_AGE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    UNREADY_SLOTS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     steps: int
     duration_ns: int
@@ -191,7 +195,9 @@ class StepReport(_message.Message):
     kv_cache_usage_ratio: float
     counters: AdapterCounters
     plan_age_steps: int
-    def __init__(self, sequence: _Optional[int] = ..., steps: _Optional[int] = ..., duration_ns: _Optional[int] = ..., disturbances: _Optional[_Iterable[_Union[Disturbance, str]]] = ..., requests: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., proposal_length: _Optional[int] = ..., plan_version: _Optional[int] = ..., emitted_tokens: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., proposed: _Optional[_Iterable[int]] = ..., verified: _Optional[_Iterable[int]] = ..., accepted: _Optional[_Iterable[int]] = ..., context_tokens: _Optional[_Iterable[int]] = ..., opened: _Optional[_Iterable[_Union[RequestOpened, _Mapping]]] = ..., closed_slots: _Optional[_Iterable[int]] = ..., kv_cache_usage_ratio: _Optional[float] = ..., counters: _Optional[_Union[AdapterCounters, _Mapping]] = ..., plan_age_steps: _Optional[int] = ...) -> None: ...
+    drafter_skipped: bool
+    unready_slots: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, sequence: _Optional[int] = ..., steps: _Optional[int] = ..., duration_ns: _Optional[int] = ..., disturbances: _Optional[_Iterable[_Union[Disturbance, str]]] = ..., requests: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., proposal_length: _Optional[int] = ..., plan_version: _Optional[int] = ..., emitted_tokens: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., proposed: _Optional[_Iterable[int]] = ..., verified: _Optional[_Iterable[int]] = ..., accepted: _Optional[_Iterable[int]] = ..., context_tokens: _Optional[_Iterable[int]] = ..., opened: _Optional[_Iterable[_Union[RequestOpened, _Mapping]]] = ..., closed_slots: _Optional[_Iterable[int]] = ..., kv_cache_usage_ratio: _Optional[float] = ..., counters: _Optional[_Union[AdapterCounters, _Mapping]] = ..., plan_age_steps: _Optional[int] = ..., drafter_skipped: bool = ..., unready_slots: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AdapterCounters(_message.Message):
     __slots__ = ("fallbacks", "coalesced_steps", "dropped_steps", "connections")
@@ -222,7 +228,7 @@ class Configure(_message.Message):
     def __init__(self, controller_version: _Optional[str] = ..., shadow: bool = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("version", "epoch", "report_sequence", "time_to_live_ms", "batch_proposal_length", "default_verification_length", "slots", "verification_lengths", "proposal_lengths", "reason", "predicted_goodput_tokens_per_second", "shadow")
+    __slots__ = ("version", "epoch", "report_sequence", "time_to_live_ms", "batch_proposal_length", "default_verification_length", "slots", "verification_lengths", "proposal_lengths", "reason", "predicted_goodput_tokens_per_second", "shadow", "skip_drafter")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REPORT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -235,6 +241,7 @@ class Plan(_message.Message):
     REASON_FIELD_NUMBER: _ClassVar[int]
     PREDICTED_GOODPUT_TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
+    SKIP_DRAFTER_FIELD_NUMBER: _ClassVar[int]
     version: int
     epoch: int
     report_sequence: int
@@ -247,7 +254,8 @@ class Plan(_message.Message):
     reason: PlanReason
     predicted_goodput_tokens_per_second: float
     shadow: bool
-    def __init__(self, version: _Optional[int] = ..., epoch: _Optional[int] = ..., report_sequence: _Optional[int] = ..., time_to_live_ms: _Optional[int] = ..., batch_proposal_length: _Optional[int] = ..., default_verification_length: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., verification_lengths: _Optional[_Iterable[int]] = ..., proposal_lengths: _Optional[_Iterable[int]] = ..., reason: _Optional[_Union[PlanReason, str]] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., shadow: bool = ...) -> None: ...
+    skip_drafter: bool
+    def __init__(self, version: _Optional[int] = ..., epoch: _Optional[int] = ..., report_sequence: _Optional[int] = ..., time_to_live_ms: _Optional[int] = ..., batch_proposal_length: _Optional[int] = ..., default_verification_length: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., verification_lengths: _Optional[_Iterable[int]] = ..., proposal_lengths: _Optional[_Iterable[int]] = ..., reason: _Optional[_Union[PlanReason, str]] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., shadow: bool = ..., skip_drafter: bool = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("reconnect_after_ms",)

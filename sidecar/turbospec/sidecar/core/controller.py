@@ -209,7 +209,13 @@ class EngineController:
         self._latency.observe(
             obs.duration,
             n + int(obs.verified.sum()),
-            StepShape(context, n, obs.proposal_length, bool(obs.verified.min() != obs.verified.max())),
+            StepShape(
+                context,
+                n,
+                obs.proposal_length,
+                ragged=bool(obs.verified.min() != obs.verified.max()),
+                drafter_skipped=obs.drafter_skipped,
+            ),
         )
 
     def _learn_drafts(self, obs: Observation) -> None:
@@ -234,6 +240,7 @@ class EngineController:
         else:
             wanted = self._policy.decide(self._view(batch_slots, context_tokens, limits))
         verification = wanted.verification if batch_slots.size else np.array([], dtype=np.int64)
+        skip_drafter = wanted.skip_drafter and self._capabilities.deep_off
         if others.size:
             rest = (self._acceptance.survivals(others) >= wanted.floor).sum(axis=1)
             verification = np.concatenate((verification, rest))
@@ -257,23 +264,29 @@ class EngineController:
             predicted_idle_goodput=self._idle_goodput(batch_slots.size, context_tokens),
             predicted_step_seconds=None if idle else wanted.predicted_step_seconds,
             candidates=wanted.candidates,
+            skip_drafter=skip_drafter and k == 0,
         )
 
     def _view(self, batch_slots: IntArray, context_tokens: int, limits: Limits) -> View:
+        everyone = None
         if batch_slots.size:
-            caps = self._requests.cap[batch_slots]
+            caps = self._requests.usable_caps(batch_slots)
             survivals = self._acceptance.survivals(batch_slots)
             availability = self._availability.of(batch_slots)
         else:
             caps = np.array([self._capabilities.max_length])
             survivals = self._acceptance.prior_survivals()[None, :]
             availability = np.array([self._availability.pooled])
+        if self._requests.unready_requests and batch_slots.size:
+            all_caps = np.minimum(self._requests.cap[batch_slots], limits.operator_cap)
+            everyone = Batch(survivals, availability, all_caps)
         return View(
             capabilities=self._capabilities,
             batch=Batch(survivals, availability, np.minimum(caps, limits.operator_cap)),
             proposals=limits.proposals(),
             context_tokens=context_tokens,
             latency=self._latency,
+            everyone=everyone,
         )
 
     def _callers_off(self, batch_slots: IntArray) -> Lengths:

@@ -4,7 +4,7 @@ Time against target tokens is monotone but neither convex nor concave (kernels c
 captured graphs make it a staircase), so the tokens enter as ramps over octaves: resolution in proportion
 to the count, any monotone piecewise linear curve. The first draft pass has a feature of its own, because
 many engines run it even at length 0, where it keeps the draft's cache current: 0 -> 1 is then free and
-1 -> 2 is not.
+1 -> 2 is not. Where the drafter can be skipped altogether, that it runs at all is a feature too.
 """
 
 from __future__ import annotations
@@ -34,8 +34,10 @@ _PRIOR = {
     "further_draft_passes": 0.10,
     "further_draft_passes_times_requests": 2e-3,
 }
-_SCALARS = len(_PRIOR)
 _PRIOR_TOKEN = 0.02
+# Only of engines that can skip the drafter. Less than real drafts cost, so that skipping is not tried for a
+# gain that is hoped for only.
+_PRIOR_DRAFTER = {"drafter_runs": 0.05, "drafter_runs_times_requests": 1e-3}
 # Losing the captured graph costs launches: a part of the step, unknown until a ragged step was seen.
 _PRIOR_RAGGED = 0.3
 
@@ -56,6 +58,7 @@ class StepShape:
     requests: int
     proposal_length: int
     ragged: bool = False
+    drafter_skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +78,16 @@ class CostFeatures:
         self._saves_draft_cost = capabilities.proposal_saves_draft_cost
         self._max_length = capabilities.max_length
         self._ragged_costs = capabilities.ragged_breaks_graphs
+        self._can_skip = capabilities.deep_off
+        scalars = _PRIOR | (_PRIOR_DRAFTER if self._can_skip else {})
         ramps = [f"target_tokens_{low}_to_{high}" for low, high in pairwise(_EDGES)]
-        self.names = (*_PRIOR, *ramps, f"target_tokens_above_{_EDGES[-1]}")
-        prior = [*_PRIOR.values(), *([_PRIOR_TOKEN] * RAMPS)]
+        self.names = (*scalars, *ramps, f"target_tokens_above_{_EDGES[-1]}")
+        prior = [*scalars.values(), *([_PRIOR_TOKEN] * RAMPS)]
         if self._ragged_costs:
             self.names = (*self.names, "ragged_step")
             prior.append(_PRIOR_RAGGED)
         self.prior: FloatArray = np.array(prior)
-        self.ramp_columns = slice(_SCALARS, _SCALARS + RAMPS)
+        self.ramp_columns = slice(len(scalars), len(scalars) + RAMPS)
 
     def row(self, tokens: int, shape: StepShape) -> FloatArray:
         """One step's features, shape (F,)."""
@@ -96,7 +101,7 @@ class CostFeatures:
         at_knots = np.zeros(RAMPS + 1)
         np.cumsum(coefficients[self.ramp_columns] * _WIDTHS, out=at_knots[1:])
         ragged = float(coefficients[-1]) if self._ragged_costs else 0.0
-        return Costs(tuple(coefficients[:_SCALARS].tolist()), at_knots, ragged)
+        return Costs(tuple(coefficients[: self.ramp_columns.start].tolist()), at_knots, ragged)
 
     def seconds(self, costs: Costs, tokens: FloatArray, shape: StepShape) -> FloatArray:
         """Predicted step time for each entry of `tokens`, same shape."""
@@ -119,7 +124,7 @@ class CostFeatures:
         length = shape.proposal_length
         passes = length if self._saves_draft_cost or length == 0 else self._max_length
         further = max(passes - 1, 0)
-        return [
+        scalars = [
             1.0,
             shape.context_tokens,
             shape.requests,
@@ -127,3 +132,7 @@ class CostFeatures:
             further,
             further * shape.requests,
         ]
+        if self._can_skip:
+            runs = 0.0 if shape.drafter_skipped else 1.0
+            scalars += (runs, runs * shape.requests)
+        return scalars

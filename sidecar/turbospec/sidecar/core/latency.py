@@ -123,7 +123,8 @@ class LatencyModel:
         self._gram = keep * self._gram + np.outer(weighted, weighted)
         self._moment = keep * self._moment + weighted * min(seconds / predicted, self._clip())
         self.evidence_steps = keep * self.evidence_steps + 1.0
-        self._steps_at[octave(shape.requests), shape.proposal_length] += 1
+        if not shape.drafter_skipped:
+            self._steps_at[octave(shape.requests), shape.proposal_length] += 1
         self._since_fit += 1
         shifted = self._follow_speed()
         if shifted or self._since_fit >= min(MAX_REFIT_INTERVAL, 1 + self.evidence_steps / 8):

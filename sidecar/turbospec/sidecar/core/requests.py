@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from turbospec.sidecar.core.types import IntArray, Observation, RequestInfo
 
-_COLUMNS = ("cap", "context_tokens", "verified", "accepted", "seen")
+_COLUMNS = ("cap", "context_tokens", "verified", "accepted", "seen", "unready")
 
 
 class RequestTable:
@@ -13,16 +13,18 @@ class RequestTable:
 
     Columns have shape (capacity,) and are valid at live slots: `cap` is the caller's, at most the
     engine's longest proposal; `context_tokens` includes what the newest step emitted; `verified` and
-    `accepted` are totals; `seen` is 1 for requests that have decoded.
+    `accepted` are totals; `seen` is 1 for requests that have decoded, `unready` for those that cannot
+    speculate because the drafter was skipped while they ran.
     """
 
     def __init__(self, max_length: int, capacity: int = 64) -> None:
         self._max_length = max_length
         self._live: dict[int, RequestInfo] = {}
         self._decoding = np.array([], dtype=np.int64)
-        self.cap, self.context_tokens, self.verified, self.accepted, self.seen = (
+        self.cap, self.context_tokens, self.verified, self.accepted, self.seen, self.unready = (
             np.zeros(capacity, dtype=np.int64) for _ in _COLUMNS
         )
+        self.unready_requests = 0
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._live
@@ -61,6 +63,7 @@ class RequestTable:
     def observe(self, observation: Observation) -> None:
         """Notes who decoded and what became of their drafts."""
         slots = observation.slots
+        self._note_unready(observation.unready_slots)
         if not slots.size:
             return
         self.seen[slots] = 1
@@ -81,9 +84,23 @@ class RequestTable:
         rest = np.setdiff1d(self._all(), batch)
         return rest[(self.seen[rest] > 0) | (self.cap[rest] < self._max_length)]
 
+    def usable_caps(self, slots: IntArray) -> IntArray:
+        """The longest length that each of these requests can use now: its cap, 0 while it is not ready."""
+        return (
+            np.where(self.unready[slots] > 0, 0, self.cap[slots])
+            if self.unready_requests
+            else self.cap[slots]
+        )
+
     def longest_cap(self) -> int:
         """The largest cap of any live request; the maximum length where none lives."""
         return int(self.cap[self._all()].max(initial=0)) if self._live else self._max_length
+
+    def _note_unready(self, slots: tuple[int, ...]) -> None:
+        if self.unready_requests:
+            self.unready[:] = 0
+        self.unready[list(slots)] = 1
+        self.unready_requests = len(slots)
 
     def _all(self) -> IntArray:
         return np.fromiter(self._live, dtype=np.int64, count=len(self._live))

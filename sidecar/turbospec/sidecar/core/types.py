@@ -26,6 +26,7 @@ class Reason(Enum):
     PROBE = "probe"
     CALLER_OFF = "caller_off"
     NO_REQUESTS = "no_requests"
+    OFF = "off"
 
 
 class Disturbance(Enum):
@@ -74,7 +75,8 @@ class Observation:
 
     `slots`, `proposed`, `verified`, `accepted`, `context_tokens` have shape (n,): one entry per request
     that decoded. 0 <= accepted <= verified <= proposed holds: the server rejects anything else.
-    `duration` is None where it was not measured.
+    `duration` is None where it was not measured. `unready_slots`: live requests that cannot speculate,
+    because the drafter was skipped (`drafter_skipped`) while they ran.
     """
 
     sequence: int
@@ -94,6 +96,8 @@ class Observation:
     opened: tuple[RequestInfo, ...] = ()
     closed_slots: tuple[int, ...] = ()
     kv_cache_usage: float | None = None
+    drafter_skipped: bool = False
+    unready_slots: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,8 @@ class Decision:
     """The lengths to use, why, and the numbers behind them.
 
     `slots` and `verification_lengths` have shape (n,). `proposal_length` is at least every verification
-    length. `default_verification_length` is for requests that `slots` does not name.
+    length. `default_verification_length` is for requests that `slots` does not name. `skip_drafter`: the
+    drafter need not run, not even to keep its cache current; only with length 0.
     """
 
     proposal_length: int
@@ -127,3 +132,4 @@ class Decision:
     predicted_idle_goodput: float | None = None
     predicted_step_seconds: float | None = None
     candidates: tuple[Candidate, ...] = field(default=())
+    skip_drafter: bool = False

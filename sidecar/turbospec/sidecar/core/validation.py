@@ -51,6 +51,11 @@ def check_observation(
         if slot not in live and slot not in opened:
             raise ObservationError("closed_slots", f"slot {slot} is not open")
         closed.add(slot)
+    for slot in observation.unready_slots:
+        if slot not in live and slot not in opened:
+            raise ObservationError("unready_slots", f"slot {slot} is not open")
+    if observation.drafter_skipped and not capabilities.deep_off:
+        raise ObservationError("drafter_skipped", "is set by an engine that declared no deep_off")
 
 
 def _check_numbers(observation: Observation, capabilities: Capabilities) -> None:

@@ -76,7 +76,7 @@ class Settings:
     )
     policy: str = _setting(
         "goodput",
-        "how lengths are chosen: goodput, idle, static:K or turbospec-2024",
+        "how lengths are chosen: goodput, off, idle, static:K or turbospec-2024",
         reload=True,
     )
     shadow: bool = _setting(

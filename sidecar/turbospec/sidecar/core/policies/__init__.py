@@ -1,4 +1,4 @@
-"""Policies by specification: `goodput`, `idle`, `static:K`, `turbospec-2024`, `random:SEED`."""
+"""Policies by specification: `goodput`, `off`, `idle`, `static:K`, `turbospec-2024`, `random:SEED`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turbospec.sidecar.core.policies.turbospec2024 import TurboSpec2024Policy
 __all__ = ["Lengths", "Policy", "View", "parse_policy"]
 
 MOST_DIGITS = 18  # of a seed; what is far longer cannot even be converted
-VALID = "goodput, idle, static:K (K a length), turbospec-2024, random:SEED (for tests)"
+VALID = "goodput, off, idle, static:K (K a length), turbospec-2024, random:SEED (for tests)"
 
 
 def parse_policy(spec: str, max_length: int | None = None) -> Policy:
@@ -33,8 +33,8 @@ def parse_policy(spec: str, max_length: int | None = None) -> Policy:
         if max_length is not None and number > max_length:
             raise PolicyError(f"policy {spec!r}: length {number} is above the engine's maximum, {max_length}")
         return FixedPolicy(number, spec)
-    if spec == "idle":
-        return FixedPolicy(0, spec)
+    if spec in ("idle", "off"):
+        return FixedPolicy(0, spec, skip_drafter=spec == "off")
     if spec == "goodput":
         return GoodputPolicy()
     if spec == "turbospec-2024":

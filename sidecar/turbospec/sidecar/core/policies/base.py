@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.latency import LatencyModel
 from turbospec.sidecar.core.optimizer import Batch
@@ -15,7 +16,9 @@ from turbospec.sidecar.core.types import Candidate, Capabilities, FloatArray, In
 class View:
     """What a policy decides from.
 
-    `batch` holds the requests that decode, at least one row; where none do, a new one stands in.
+    `batch` holds the requests that decode, at least one row; where none do, a new one stands in. Its caps
+    are 0 for requests that cannot speculate because the drafter was skipped while they ran; `everyone` is
+    the same batch as if none had missed it, None where none has.
     `proposals` are the lengths that engine, callers and operator allow, ascending and never empty.
     `context_tokens` is the total over the batch.
     """
@@ -25,6 +28,7 @@ class View:
     proposals: tuple[int, ...]
     context_tokens: int
     latency: LatencyModel
+    everyone: Batch | None = None
 
     @property
     def requests(self) -> int:
@@ -36,13 +40,18 @@ class View:
         shape = StepShape(self.context_tokens, self.requests, k, ragged)
         return self.latency.step_seconds(tokens, shape)
 
+    def off_seconds(self) -> float:
+        """Predicted seconds of a step without drafts and without the drafter."""
+        shape = StepShape(self.context_tokens, self.requests, 0, drafter_skipped=True)
+        return float(self.latency.step_seconds(np.array([float(self.requests)]), shape)[0])
+
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
     """What a policy wants; the controller clamps it to what is allowed.
 
     `verification` has shape (n,), parallel to the view's batch. Requests outside the batch verify the
-    drafts whose survival is at least `floor`.
+    drafts whose survival is at least `floor`. `skip_drafter` asks for more than length 0.
     """
 
     proposal_length: int
@@ -53,6 +62,7 @@ class Lengths:
     predicted_goodput: float | None = None
     predicted_step_seconds: float | None = None
     candidates: tuple[Candidate, ...] = field(default=())
+    skip_drafter: bool = False
 
 
 class Policy(Protocol):

@@ -1,4 +1,4 @@
-"""One length for everything: what operators do by hand. `idle` is length 0."""
+"""One length for everything: what operators do by hand. `idle` is length 0, `off` skips the drafter too."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from turbospec.sidecar.core.types import Observation, Reason
 
 
 class FixedPolicy:
-    """Proposes and verifies `length` drafts of every request."""
+    """Proposes and verifies `length` drafts of every request.
 
-    def __init__(self, length: int, spec: str) -> None:
+    `skip_drafter`: with length 0, the drafter does not run at all where the engine can do that.
+    """
+
+    def __init__(self, length: int, spec: str, *, skip_drafter: bool = False) -> None:
         self._length = length
+        self._skip_drafter = skip_drafter
         self.spec = spec
 
     def observe(self, observation: Observation) -> None:
@@ -25,4 +29,5 @@ class FixedPolicy:
             floor=0.0,
             reason=Reason.FIXED,
             explanation=f"policy {self.spec}: length {self._length} for every request",
+            skip_drafter=self._skip_drafter,
         )

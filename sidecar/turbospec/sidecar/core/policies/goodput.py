@@ -6,6 +6,7 @@ import numpy as np
 from turbospec.sidecar.core.cost_features import octave
 from turbospec.sidecar.core.exploration import LearningSchedule, ProbeBudget
 from turbospec.sidecar.core.latency import is_undisturbed
+from turbospec.sidecar.core.off import Drafting, OffSwitch
 from turbospec.sidecar.core.optimizer import Freedom, Option, best, compare, uniform
 from turbospec.sidecar.core.policies.base import Lengths, View
 from turbospec.sidecar.core.types import Candidate, Capabilities, Observation, Reason
@@ -27,12 +28,15 @@ class GoodputPolicy:
         self._schedules: dict[int, LearningSchedule] = {}
         self._learning: LearningSchedule | None = None
         self._probes = ProbeBudget()
+        self._switch = OffSwitch()
         self._current: int | None = None
 
     def observe(self, observation: Observation) -> None:
         """Advances learning or the probes' budget."""
         if not observation.slots.size:
             return
+        if observation.duration is not None:
+            self._switch.spend(observation.duration)
         if self._learning is not None and not self._learning.done:
             self._learning.advance(timed=is_undisturbed(observation))
         elif observation.duration is not None:
@@ -54,7 +58,8 @@ class GoodputPolicy:
         options = compare(view.batch, freedom, view.cost)
         idle = uniform(view.batch, view.proposals[0], 0, view.cost)
         lengths = _looks(capabilities, view.proposals)
-        while not learning.done:
+        # While off, what other batch sizes taught must do: a walk over the lengths would need the drafter.
+        while self._switch.state is Drafting.ON and not learning.done:
             wanted = _nearest(lengths, learning.length)
             look = look_at(wanted)
             if wanted and look.goodput < LEARNING_FLOOR * idle.goodput:
@@ -63,6 +68,11 @@ class GoodputPolicy:
             why = f"learning costs and acceptance: looking at length {wanted}"
             return _lengths(look, Reason.LEARNING, why, options)
         top = self._choose(options)
+        if capabilities.deep_off and view.latency.fitted:
+            look = look_at(1) if view.batch.caps.any() else idle
+            without = self._without_drafter(view, freedom, options, look)
+            if without is not None:
+                return without
         self._current = top.proposal_length
         at = top.proposal_length if capabilities.proposal_settable else int(top.verification.max())
         if capabilities.proposal_settable:
@@ -83,6 +93,38 @@ class GoodputPolicy:
             f"{top.verification.mean():.2f} drafts per request of {view.requests}"
         )
         return _lengths(top, Reason.BEST_GOODPUT, why, options)
+
+    def _without_drafter(
+        self, view: View, freedom: Freedom, options: list[Option], look: Option
+    ) -> Lengths | None:
+        """Lengths while the drafter is skipped, or looked at again; None while it is on."""
+        everyone = options if view.everyone is None else compare(view.everyone, freedom, view.cost)
+        speculating = best(everyone)
+        seconds = view.off_seconds()
+        off = view.requests / seconds
+        state = self._switch.consider(
+            speculating=speculating.goodput, looking=look.goodput, off=off, step_seconds=seconds
+        )
+        if state is Drafting.ON:
+            return None
+        compared = (
+            f"{off:.1f} tokens/s without the drafter, {speculating.goodput:.1f} at best with it "
+            f"(length {speculating.proposal_length})"
+        )
+        if state is Drafting.LOOKING:
+            why = f"a look whether speculation would pay again: {compared}"
+            return _lengths(look, Reason.PROBE, why, options)
+        return Lengths(
+            proposal_length=view.proposals[0],
+            verification=np.zeros(view.requests, dtype=np.int64),
+            floor=np.inf,
+            reason=Reason.OFF,
+            explanation=f"the drafter is skipped: {compared}",
+            predicted_goodput=off,
+            predicted_step_seconds=seconds,
+            candidates=_candidates(options, None),
+            skip_drafter=True,
+        )
 
     def _schedule(self, view: View) -> LearningSchedule:
         size = octave(view.requests)
@@ -130,15 +172,19 @@ def _lengths(chosen: Option, reason: Reason, why: str, options: list[Option]) ->
         explanation=why,
         predicted_goodput=chosen.goodput,
         predicted_step_seconds=chosen.step_seconds,
-        candidates=tuple(
-            Candidate(
-                proposal_length=option.proposal_length,
-                verified_tokens=int(option.verification.sum()),
-                expected_tokens=option.expected_tokens,
-                step_seconds=option.step_seconds,
-                goodput=option.goodput,
-                chosen=option.proposal_length == chosen.proposal_length,
-            )
-            for option in options
-        ),
+        candidates=_candidates(options, chosen.proposal_length),
+    )
+
+
+def _candidates(options: list[Option], chosen: int | None) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            proposal_length=option.proposal_length,
+            verified_tokens=int(option.verification.sum()),
+            expected_tokens=option.expected_tokens,
+            step_seconds=option.step_seconds,
+            goodput=option.goodput,
+            chosen=option.proposal_length == chosen,
+        )
+        for option in options
     )

@@ -29,5 +29,6 @@ def write_plan(decided: Decided, epoch: int, time_to_live_ms: int) -> pb.Control
             reason=REASONS[decision.reason],
             predicted_goodput_tokens_per_second=decision.predicted_goodput,
             shadow=decided.shadow,
+            skip_drafter=decision.skip_drafter,
         )
     )

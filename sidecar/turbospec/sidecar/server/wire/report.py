@@ -28,6 +28,7 @@ def read_report(report: pb.StepReport, hello: Hello, room: int) -> Observation:
         at_most(f"report.{name}", getattr(report, name), len(report.slots))
     at_most("report.disturbances", report.disturbances, len(Disturbance))
     at_most("report.closed_slots", report.closed_slots, limits.LARGEST_SLOT + 1)
+    at_most("report.unready_slots", report.unready_slots, limits.LARGEST_SLOT + 1)
     slots = np.array(report.slots, np.int64)
     context_tokens = np.array(report.context_tokens, np.int64)
     _check_repetition(slots, steps)
@@ -53,6 +54,8 @@ def read_report(report: pb.StepReport, hello: Hello, room: int) -> Observation:
         opened=read_opened("report.opened", report.opened, room),
         closed_slots=tuple(report.closed_slots),
         kv_cache_usage=report.kv_cache_usage_ratio if report.HasField("kv_cache_usage_ratio") else None,
+        drafter_skipped=report.drafter_skipped,
+        unready_slots=tuple(report.unready_slots),
     )
 
 

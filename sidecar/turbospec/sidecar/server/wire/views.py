@@ -55,6 +55,8 @@ def summary(engine: Engine, now: float) -> pb.EngineSummary:
         steps=connection.steps if connection else 0,
         seconds_since_report=round(now - silent_since, 3),
         fallbacks=_fallbacks(engine.adapter) if engine.adapter else (),
+        drafter_skipped=newest.drafter_skipped if newest else False,
+        unready_requests=len(newest.unready_slots) if newest else 0,
     )
 
 
@@ -106,6 +108,7 @@ def decision(decided: Decided, now: float) -> pb.Decision:
         candidates=[_candidate(candidate) for candidate in made.candidates],
         decision_seconds=rounded(decided.seconds),
         shadow=decided.shadow,
+        skip_drafter=made.skip_drafter,
     )
 
 

@@ -1,0 +1,76 @@
+"""When to skip the drafter altogether, when to come back, and when to look whether coming back would pay.
+
+At length 0 most engines still run a draft pass, to keep the draft's KV cache current. Skipping it saves
+that, but the requests that run meanwhile get a gap in that cache and cannot speculate any more: a switch has
+a price, paid in speculation forgone until they are replaced. So neither state is left for a prediction of
+one moment. What the other state would have gained adds up, and the state changes when the sum exceeds the
+price: the ski-rental rule, which never loses more than twice what hindsight would.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+
+from turbospec.sidecar.core.exploration import PROBE_TIME_RATIO
+
+# The price of a switch, in seconds of forgone goodput. At a drafter of 10% of a step it takes two seconds of
+# no speculation to skip it; where a fallen load promises twice the goodput, a fifth of a second to come back.
+SWITCH_SECONDS = 0.2
+# A look has to wait for requests that enter while the drafter runs. It is worth starting with the budget for
+# this many steps; it lasts for as long as the budget does.
+LOOK_STEPS = 64
+
+
+class Drafting(Enum):
+    """What becomes of the drafter."""
+
+    ON = "on"
+    OFF = "off"
+    LOOKING = "looking"
+    """Off, but for a while it runs, so that requests enter that can speculate."""
+
+
+class OffSwitch:
+    """The state, from predictions and the time that passes."""
+
+    def __init__(self) -> None:
+        self.state = Drafting.ON
+        self._elapsed = 0.0
+        # What the other state would have gained, in seconds; never below 0.
+        self._regret = 0.0
+        # Seconds of goodput: earned while off, spent on looks.
+        self._budget = 0.0
+
+    def spend(self, seconds: float) -> None:
+        """Steps of `seconds` were seen."""
+        self._elapsed += seconds
+
+    def consider(self, *, speculating: float, looking: float, off: float, step_seconds: float) -> Drafting:
+        """The state from now on. Goodputs are predictions in tokens/s, above 0.
+
+        `speculating`: of the best lengths if every request could speculate; `off`: without the drafter;
+        `looking`: of what a look does now. `step_seconds`: of one step without the drafter.
+        """
+        elapsed, self._elapsed = self._elapsed, 0.0
+        on = self.state is Drafting.ON
+        gain = off / speculating if on else speculating / off
+        self._regret = max(0.0, self._regret + (gain - 1.0) * elapsed)
+        if self._regret > SWITCH_SECONDS:
+            self._regret = self._budget = 0.0
+            self.state = Drafting.OFF if on else Drafting.ON
+        elif not on:
+            self._pace(elapsed, max(1.0 - looking / off, 0.0), step_seconds)
+        return self.state
+
+    def _pace(self, elapsed: float, lost_share: float, step_seconds: float) -> None:
+        """Starts and ends looks within their budget. `lost_share`: of the goodput, while looking."""
+        self._budget += PROBE_TIME_RATIO * elapsed
+        price = LOOK_STEPS * step_seconds * lost_share
+        if self.state is Drafting.LOOKING:
+            self._budget -= lost_share * elapsed
+            if self._budget <= 0.0:
+                self.state = Drafting.OFF
+        elif self._budget >= price:
+            # What a look would have cost less earlier is not saved for a longer one now.
+            self._budget = price
+            self.state = Drafting.LOOKING
