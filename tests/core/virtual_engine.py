@@ -2,7 +2,7 @@
 
 It behaves as an engine with a synchronous runner: the drafts that a step verifies were proposed in the
 step before, a plan trims them when the step is scheduled, and a step's time holds its target pass and the
-drafting of the next step's proposals.
+drafting of the next step's proposals. Requests that run while the drafter is skipped never speculate again.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ class Costs:
     idle_drafts: bool = True
     speed: float = 1.0
 
-    def seconds(self, tokens: int, context: int, requests: int, length: int) -> float:
-        passes = max(length, 1) if self.idle_drafts else length
+    def seconds(
+        self, tokens: int, context: int, requests: int, length: int, drafter_skipped: bool = False
+    ) -> float:
+        passes = max(length, 1) if self.idle_drafts and not drafter_skipped else length
         target = self.curve(tokens) if self.curve else self.token * tokens
         drafts = passes * (self.draft_pass + self.draft_request * requests)
         return self.speed * (self.step + target + self.context * context + drafts)
@@ -53,6 +55,7 @@ class _Running:
     context: int
     left: int
     drafts: int = 0
+    ready: bool = True
 
 
 @dataclass
@@ -76,6 +79,7 @@ class VirtualEngine:
         self.seconds = 0.0
         self.tokens = 0
         self.lengths: list[int] = []
+        self.skipped: list[bool] = []
         self._refill()
 
     def step(self, plan: Decision) -> Observation:
@@ -85,7 +89,7 @@ class VirtualEngine:
         emitted = 0
         for request in self._running:
             wanted = lengths.get(request.slot, plan.default_verification_length)
-            verified = min(wanted, request.drafts)
+            verified = min(wanted, request.drafts) if request.ready else 0
             accepted = self._accept(request.traffic, verified)
             rows.append((request.slot, request.drafts, verified, accepted, request.context))
             request.context += accepted + 1
@@ -93,9 +97,16 @@ class VirtualEngine:
             emitted += accepted + 1
             has_drafts = self._draw.random() < request.traffic.availability
             request.drafts = plan.proposal_length if has_drafts else 0
+            request.ready = request.ready and not plan.skip_drafter
         columns = np.array(rows, dtype=np.int64).T
         n = len(rows)
-        clean = self.costs.seconds(n + int(columns[2].sum()), int(columns[4].sum()), n, plan.proposal_length)
+        clean = self.costs.seconds(
+            n + int(columns[2].sum()),
+            int(columns[4].sum()),
+            n,
+            plan.proposal_length,
+            drafter_skipped=plan.skip_drafter,
+        )
         # One-sided: most steps near the clean time, all above, some far above.
         duration = clean * (1.0 + abs(self._draw.normal(0.0, self.noise)))
         if self._draw.random() < self.outlier_rate:
@@ -108,6 +119,8 @@ class VirtualEngine:
         self.seconds += duration
         self.tokens += emitted
         self.lengths.append(plan.proposal_length)
+        self.skipped.append(plan.skip_drafter)
+        unready = tuple(r.slot for r in self._running if not r.ready)
         return Observation(
             sequence=self._sequence,
             duration=duration,
@@ -121,6 +134,8 @@ class VirtualEngine:
             emitted_tokens=emitted,
             opened=opened,
             closed_slots=closed,
+            drafter_skipped=plan.skip_drafter,
+            unready_slots=unready,
         )
 
     def run(self, controller: EngineController, steps: int) -> float:

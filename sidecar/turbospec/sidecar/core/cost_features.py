@@ -112,6 +112,16 @@ class CostFeatures:
         seconds += fixed
         return seconds
 
+    def idle_pass_seconds(self, costs: Costs, requests: int) -> float:
+        """What the draft pass at length 0 should cost, judged by the other passes.
+
+        The first pass is paid in two parts, at length 0 and from 0 to 1; together they cost about as much as
+        a further pass.
+        """
+        at = dict(zip(_PRIOR, costs.scalars, strict=False))
+        further = at["further_draft_passes"] + at["further_draft_passes_times_requests"] * requests
+        return max(further - at["first_draft_pass"], 0.0)
+
     def _padded(self, tokens: FloatArray) -> FloatArray:
         """Tokens that the engine computes: up to the next captured graph, where there is one."""
         if not self._graph_sizes.size:

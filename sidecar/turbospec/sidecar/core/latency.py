@@ -7,6 +7,7 @@ normal equations). Residuals are relative to the prediction, since noise grows w
 from __future__ import annotations
 
 from collections import Counter, deque
+from dataclasses import replace
 
 import numpy as np
 from scipy.linalg import cholesky, solve_triangular
@@ -47,6 +48,9 @@ LEAST_STEP = 1e-3
 ROUNDING_RIDGE = 1e-10
 # Steps after which the fit says more than the prior.
 FITTED_STEPS = 8.0
+# Until so many steps without the drafter were timed, their time is deduced: measuring it costs the requests
+# that run meanwhile their speculation.
+SKIPPED_STEPS = 8
 
 
 def is_undisturbed(observation: Observation) -> bool:
@@ -78,6 +82,7 @@ class LatencyModel:
         self.evidence_steps = 0.0
         self.speed_shifts = 0
         self._steps_at: Counter[tuple[int, int]] = Counter()
+        self._skipped_steps = 0
 
     @property
     def ready(self) -> bool:
@@ -104,6 +109,11 @@ class LatencyModel:
 
     def step_seconds(self, tokens: FloatArray, shape: StepShape) -> FloatArray:
         """Predicted seconds of a step for each number of target tokens, same shape; 0 until `ready`."""
+        if shape.drafter_skipped and self._skipped_steps < SKIPPED_STEPS:
+            with_drafter = self._features.seconds(self._costs, tokens, replace(shape, drafter_skipped=False))
+            idle_pass = self._features.idle_pass_seconds(self._costs, shape.requests)
+            seconds: FloatArray = np.maximum(with_drafter - idle_pass, self._coefficients[0])
+            return seconds
         return self._features.seconds(self._costs, tokens, shape)
 
     def observe(self, seconds: float, tokens: int, shape: StepShape) -> None:
@@ -123,7 +133,9 @@ class LatencyModel:
         self._gram = keep * self._gram + np.outer(weighted, weighted)
         self._moment = keep * self._moment + weighted * min(seconds / predicted, self._clip())
         self.evidence_steps = keep * self.evidence_steps + 1.0
-        if not shape.drafter_skipped:
+        if shape.drafter_skipped:
+            self._skipped_steps += 1
+        else:
             self._steps_at[octave(shape.requests), shape.proposal_length] += 1
         self._since_fit += 1
         shifted = self._follow_speed()

@@ -1,0 +1,173 @@
+"""Skipping the drafter: where speculation does not pay it costs nothing, and it comes back by evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from core.virtual_engine import Costs, TrafficClass, VirtualEngine, capabilities
+from turbospec.sidecar.core.controller import EngineController
+from turbospec.sidecar.core.off import SWITCH_SECONDS, Drafting, OffSwitch
+from turbospec.sidecar.core.types import Reason
+
+LONGEST = 4
+STEP = 0.02
+
+
+def drive(
+    switch: OffSwitch, seconds: float, *, speculating: float, off: float, looking: float | None = None
+) -> list[Drafting]:
+    """The states over `seconds` of steps of 20 ms."""
+    states = []
+    for _ in range(round(seconds / STEP)):
+        switch.spend(STEP)
+        states.append(
+            switch.consider(
+                speculating=speculating,
+                looking=looking if looking is not None else 0.9 * off,
+                off=off,
+                step_seconds=STEP,
+            )
+        )
+    return states
+
+
+def test_the_drafter_is_skipped_after_some_seconds_that_did_not_pay() -> None:
+    """At a loss of a tenth it takes two seconds, as the price of a switch says."""
+    states = drive(OffSwitch(), 4.0, speculating=90.0, off=100.0)
+    first = states.index(Drafting.OFF) * STEP
+    assert first == pytest.approx(SWITCH_SECONDS / 0.111, abs=0.1)
+
+
+def test_a_moment_that_does_not_pay_changes_nothing() -> None:
+    """Losses are forgotten when speculation pays again in between."""
+    switch = OffSwitch()
+    for _ in range(50):
+        drive(switch, 1.0, speculating=90.0, off=100.0)
+        assert set(drive(switch, 1.0, speculating=115.0, off=100.0)) == {Drafting.ON}
+
+
+def test_equals_do_not_flap() -> None:
+    """Where both are as good, the state stays."""
+    assert set(drive(OffSwitch(), 600.0, speculating=100.0, off=100.0)) == {Drafting.ON}
+
+
+def test_it_comes_back_at_once_where_much_is_to_be_gained() -> None:
+    """Twice the goodput brings speculation back within half a second."""
+    switch = OffSwitch()
+    drive(switch, 10.0, speculating=50.0, off=100.0)
+    assert switch.state is not Drafting.ON
+    states = drive(switch, 1.0, speculating=200.0, off=100.0)
+    assert states.index(Drafting.ON) * STEP < 0.5
+
+
+def test_looks_cost_at_most_one_percent() -> None:
+    """Over ten minutes the goodput lost to looks is at most 1% of the time, and looks do happen."""
+    switch = OffSwitch()
+    drive(switch, 10.0, speculating=50.0, off=100.0)
+    states = drive(switch, 600.0, speculating=50.0, off=100.0, looking=88.0)
+    lost = 0.12 * STEP * states.count(Drafting.LOOKING)
+    assert 0.004 * 600 < lost <= 0.0101 * 600
+
+
+HOPELESS = TrafficClass((0.1,), output_tokens=40)
+COSTLY = Costs(step=0.02, token=0.001, draft_pass=0.002, draft_request=0.0001)
+
+
+def world(traffic: TrafficClass, concurrency: int, *, deep_off: bool = True, seed: int = 0) -> VirtualEngine:
+    engine = capabilities(LONGEST, deep_off=deep_off)
+    return VirtualEngine(engine, [traffic], concurrency, COSTLY, seed=seed)
+
+
+def test_goodput_is_that_of_an_engine_without_speculation_where_drafts_fail() -> None:
+    """After the first seconds `goodput` is within 1.5% of never drafting; 1% is what looks may cost."""
+    engine = world(HOPELESS, 16)
+    controller = EngineController(engine.capabilities)
+    engine.run(controller, 400)
+    realised = engine.run(controller, 2000)
+    plain = world(HOPELESS, 16)
+    off = plain.run(EngineController(plain.capabilities, "off"), 2000)
+    assert realised > 0.985 * off
+    assert np.mean(engine.skipped[-2000:]) > 0.8
+
+
+CPU = Costs(step=0.012, token=0.0009, draft_pass=0.0015, draft_request=0.00008)
+
+
+@pytest.mark.parametrize("hazards", [(0.75, 0.75, 0.8), (0.4, 0.35), (0.1,)], ids=["high", "low", "hopeless"])
+@pytest.mark.parametrize("concurrency", [1, 32])
+def test_never_worse_than_off_or_the_best_length(concurrency: int, hazards: tuple[float, ...]) -> None:
+    """Within 3% of the best of never drafting and every static length, also where the two are close."""
+
+    def run(policy: str) -> float:
+        traffic = TrafficClass(hazards, output_tokens=128)
+        engine = VirtualEngine(capabilities(LONGEST, deep_off=True), [traffic], concurrency, CPU, seed=3)
+        controller = EngineController(engine.capabilities, policy)
+        engine.run(controller, 300)
+        return engine.run(controller, 2000)
+
+    assert run("goodput") > 0.97 * max(run(policy) for policy in ("off", "static:1", "static:2", "static:4"))
+
+
+def test_an_engine_that_cannot_skip_is_not_asked_to() -> None:
+    """Without the capability no plan asks for it, whatever the policy; then idling is the best there is."""
+    for policy in ("goodput", "off"):
+        engine = world(HOPELESS, 16, deep_off=False)
+        controller = EngineController(engine.capabilities, policy)
+        engine.run(controller, 600)
+        assert not any(engine.skipped)
+        assert np.mean(engine.lengths[-200:]) < 0.1
+
+
+def test_speculation_returns_when_load_falls() -> None:
+    """Thirty-two requests run without the drafter; when two are left, new ones soon speculate again."""
+    engine = world(TrafficClass((0.6,), output_tokens=60), 32)
+    controller = EngineController(engine.capabilities)
+    engine.run(controller, 400)
+    assert np.mean(engine.skipped[-100:]) > 0.8
+    engine.concurrency = 2
+    engine.run(controller, 300)
+    assert not any(engine.skipped[-100:])
+    assert np.mean(engine.lengths[-100:]) > 1.0
+
+
+def test_speculation_returns_when_drafts_become_good() -> None:
+    """Nothing is observed while the drafter is skipped; looks find out all the same."""
+    traffic = TrafficClass((0.1,), output_tokens=60)
+    engine = world(traffic, 8)
+    controller = EngineController(engine.capabilities)
+    engine.run(controller, 1000)
+    assert np.mean(engine.skipped[-200:]) > 0.8
+    traffic.hazards = (0.9,)
+    engine.run(controller, 6000)
+    assert not any(engine.skipped[-100:])
+    assert np.mean(engine.lengths[-100:]) > 2.0
+
+
+def test_requests_that_missed_the_drafter_are_given_no_drafts() -> None:
+    """Right after the return, plans verify only for requests that entered since."""
+    engine = world(TrafficClass((0.8,), output_tokens=200), 4)
+    controller = EngineController(engine.capabilities, "off")
+    engine.run(controller, 20)
+    controller.set_policy("goodput")
+    gap = set(controller.decide().slots.tolist())
+    for _ in range(30):
+        plan = controller.decide()
+        observation = engine.step(plan)
+        missed = set(observation.unready_slots)
+        assert missed <= gap
+        controller.observe(observation)
+        plan = controller.decide()
+        lengths = dict(zip(plan.slots.tolist(), plan.verification_lengths.tolist(), strict=True))
+        assert all(lengths[slot] == 0 for slot in missed & set(lengths))
+
+
+def test_skipping_is_explained() -> None:
+    """The reason names both alternatives with their numbers."""
+    engine = world(HOPELESS, 16)
+    controller = EngineController(engine.capabilities)
+    engine.run(controller, 400)
+    while not (plan := controller.decide()).skip_drafter:
+        engine.run(controller, 1)
+    assert plan.reason is Reason.OFF
+    assert plan.proposal_length == 0
+    assert "tokens/s without the drafter" in plan.explanation
