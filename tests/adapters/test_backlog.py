@@ -83,6 +83,27 @@ def test_waiting_steps_are_summed(backlog: Backlog, counters: Counters) -> None:
     assert not take(backlog).HasField("counters"), "nothing was counted since"
 
 
+def test_who_missed_the_drafter_is_told_as_of_the_last_step(backlog: Backlog) -> None:
+    """By slot, complete, and without requests that have left."""
+    backlog.begin(1)
+    first, second, third = (
+        step("a", "b", events=(opened("a"), opened("b"))),
+        step("a", "b"),
+        step("a", "b", events=("a",)),
+    )
+    first.unready, first.drafter_skipped = ("a",), True
+    second.unready, third.unready = ("a", "b"), ("a", "b")
+    backlog.absorb(first)
+    report = take(backlog)
+    assert (report.drafter_skipped, list(report.unready_slots)) == (True, [0])
+    backlog.absorb(second)
+    backlog.absorb(third)
+    report = take(backlog)
+    assert (report.drafter_skipped, list(report.unready_slots)) == (False, [1])
+    backlog.absorb(step("b"))
+    assert not take(backlog).unready_slots
+
+
 @pytest.mark.parametrize("unmeasured", [0, 1, 2])
 def test_a_sum_with_an_unmeasured_step_is_not_measured(unmeasured: int, backlog: Backlog) -> None:
     """The duration of coalesced steps is that of all of them, or none is given."""

@@ -94,3 +94,18 @@ def test_lengths_that_the_engine_cannot_run_are_refused() -> None:
     with pytest.raises(PlanRefusedError, match="one length for the batch"):
         check(plan(), limits(verification_per_request=False))
     check(plan(verification_lengths=[2, 2]), limits(verification_per_request=False))
+
+
+def test_the_drafter_is_skipped_only_at_length_0_and_where_it_can_be() -> None:
+    """Skipping it under drafts would verify garbage; an engine that cannot must not be told to."""
+    nothing: dict[str, Any] = {
+        "batch_proposal_length": 0,
+        "default_verification_length": 0,
+        "verification_lengths": [0, 0],
+        "skip_drafter": True,
+    }
+    check(plan(**nothing), limits(deep_off=True))
+    with pytest.raises(PlanRefusedError, match=r"plan.skip_drafter .*cannot skip"):
+        check(plan(**nothing))
+    with pytest.raises(PlanRefusedError, match=r"plan.skip_drafter .*length 3; only with 0"):
+        check(plan(skip_drafter=True), limits(deep_off=True))

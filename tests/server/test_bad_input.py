@@ -77,6 +77,8 @@ BAD_REPORTS = {
     ),
     "closed unknown": (report(4, closed_slots=[7]), INVALID, "report.closed_slots: slot 7"),
     "too many requests": (report(4, requests=257), INVALID, "report.requests: 257 exceeds"),
+    "unready unknown": (report(4, unready_slots=[7]), INVALID, "report.unready_slots: slot 7 is not open"),
+    "cannot skip": (report(4, drafter_skipped=True), INVALID, "report.drafter_skipped: is set by an engine"),
     "proposal length": (report(4, proposal_length=6), INVALID, "report.proposal_length: 6"),
     "emitted": (report(4, emitted_tokens=13), INVALID, "report.emitted_tokens: must be from 0 to 12, not 13"),
     "context": (

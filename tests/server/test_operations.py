@@ -13,6 +13,7 @@ from support.engine_stream import EngineStream, report
 from support.serving import Server, turbospec
 from turbospec.v1 import operations_pb2 as pb
 from turbospec.v1 import operations_pb2_grpc
+from turbospec.v1 import speculation_pb2 as spec
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +62,26 @@ def test_a_new_policy_reaches_the_engine_at_once(server: Server, engine: EngineS
     with EngineStream.connected(server.control, engine_id="later") as later:
         assert later.plan(report(1)).batch_proposal_length == 4
     assert server.engine("vllm-0").summary.policy == "static:4"
+
+
+@pytest.mark.usefixtures("engine")
+def test_off_skips_the_drafter_where_that_can_be_done(server: Server) -> None:
+    """And it shows; an engine that cannot skip its drafter idles at length 0."""
+    server.operate.SetPolicy(pb.SetPolicyRequest(policy="off"), timeout=5)
+    able = spec.Capabilities(proposal_settable=True, verification_per_request=True, deep_off=True)
+    with EngineStream.connected(server.control, engine_id="able", capabilities=able) as engine:
+        plan = engine.plan(report(1))
+        assert plan.skip_drafter
+        assert plan.batch_proposal_length == 0
+        skipped = {"proposed": [0, 0], "verified": [0, 0], "accepted": [0, 0], "emitted_tokens": 2}
+        engine.plan(report(2, proposal_length=0, drafter_skipped=True, unready_slots=[0, 1], **skipped))
+        summary = server.engine("able").summary
+        assert summary.drafter_skipped
+        assert summary.unready_requests == 2
+    with EngineStream.connected(server.control, engine_id="unable") as engine:
+        plan = engine.plan(report(1))
+        assert not plan.skip_drafter
+        assert plan.batch_proposal_length == 0
 
 
 @pytest.mark.usefixtures("engine")

@@ -136,6 +136,7 @@ def _engine(engine: pb.GetEngineResponse) -> list[str]:
             f"propose {s.proposal_length}, {verified}; "
             f"largest {identity.max_length}, without plans {identity.static_length}",
         ),
+        *([("drafter", _drafter(s))] if s.drafter_skipped or s.unready_requests else []),
         ("because", engine.last_decision.explanation or "-"),
         ("requests", f"{s.requests} in the newest step; {s.steps} steps reported on this connection"),
         ("acceptance", _ratio(s, "acceptance_ratio", "of verified drafts")),
@@ -172,6 +173,11 @@ def _goodput(s: pb.EngineSummary) -> str:
         if idle > 0:
             text += f" ({s.realised_goodput_tokens_per_second / idle:.2f}x)"
     return text
+
+
+def _drafter(s: pb.EngineSummary) -> str:
+    missed = f"{s.unready_requests} request(s) missed it and will not speculate"
+    return f"skipped; {missed}" if s.drafter_skipped else f"runs; {missed}"
 
 
 def _ratio(s: pb.EngineSummary, field: str, of: str) -> str:
