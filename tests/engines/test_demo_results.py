@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from turbospec.engines.demo import counters, table
+from turbospec.engines.demo import table
 from turbospec.engines.demo.results import Cell, Results, cell
-from turbospec.engines.demo.steering import NotControlledError, Steering
 from turbospec.engines.load import LoadResult
-from turbospec.engines.processes import free_port
+from turbospec.engines.processes import Children
+from turbospec.engines.stage import counters
+from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.steering import NotControlledError, Steering
 
 POLICIES = ("none", "idle", "static:4", "goodput")
 
@@ -108,20 +110,11 @@ def test_json_has_the_relation_to_none() -> None:
 @pytest.mark.usefixtures("_subprocesses_see_the_tree")
 def test_an_engine_that_never_connects_is_an_error(tmp_path: Path) -> None:
     """A demonstration without control ends with the reason, not with a table."""
-    from turbospec.engines.demo import stage
-    from turbospec.engines.processes import Children
-
-    places = stage.Stage(
-        control=f"unix:{tmp_path}/c.sock",
-        operations=f"unix:{tmp_path}/o.sock",
-        introspection=f"127.0.0.1:{free_port()}",
-        controlled="",
-        plain="",
-    )
+    controller = Controller.choose(tmp_path)
     with Children(tmp_path) as children:
-        stage.start_controller(children, places)
+        controller.start(children)
         began = time.monotonic()
-        with Steering(places.introspection, places.operations, "demo") as steering:
+        with Steering(controller.introspection, controller.operations, "demo") as steering:
             with pytest.raises(NotControlledError, match=r"'demo' has not connected .* within 1 s"):
                 steering.wait_connected(1.0)
             with pytest.raises(NotControlledError, match="does not know engine 'demo'"):

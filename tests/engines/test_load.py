@@ -14,7 +14,7 @@ from turbospec.engines.processes import Children, free_port, responds
 pytestmark = pytest.mark.usefixtures("_subprocesses_see_the_tree")
 
 _SERVER = Path(__file__).parents[1] / "support" / "completions_server.py"
-_WORKLOAD = Workload("made", vocabulary=512, prompt_tokens=5, output_tokens=24)
+_WORKLOAD = Workload("made", vocabulary=512, prompt_tokens=5, output_tokens=(24, 24))
 
 Serve = Callable[..., str]
 
@@ -84,14 +84,32 @@ def test_a_server_that_is_not_there_is_an_error() -> None:
 def test_a_short_answer_is_an_error(serve: Serve) -> None:
     """Requests that end early would make a policy look faster than it is."""
     with pytest.raises(LoadError, match="after 21 of 23 tokens"):
-        _drive(serve(3, 0.01), 1, workload=Workload("made", vocabulary=512, output_tokens=23))
+        _drive(serve(3, 0.01), 1, workload=Workload("made", vocabulary=512, output_tokens=(23, 23)))
 
 
 def test_prompts_depend_on_seed_and_number_only() -> None:
     """Every policy gets the same prompts."""
     bodies = [_WORKLOAD.body(number) for number in range(50)]
-    assert bodies == [Workload("made", 512, 5, 24).body(number) for number in range(50)]
+    assert bodies == [Workload("made", 512, 5, (24, 24)).body(number) for number in range(50)]
     prompts = [body["prompt"] for body in bodies]
     assert all(isinstance(prompt, list) and len(prompt) == 5 for prompt in prompts)
     assert len({str(prompt) for prompt in prompts}) == 50
-    assert Workload("made", 512, 5, 24, seed=1).body(0) != bodies[0]
+    assert Workload("made", 512, 5, (24, 24), seed=1).body(0) != bodies[0]
+
+
+def test_lengths_vary_within_their_range() -> None:
+    """Requests that all end together would come as waves of prefills; a share cuts a first one short."""
+    workload = Workload("made", 512, output_tokens=(64, 192))
+    lengths = [workload.body(number)["max_tokens"] for number in range(200)]
+    assert all(isinstance(length, int) and 64 <= length <= 192 for length in lengths)
+    assert len(set(lengths)) > 50
+    assert workload.body(0, 0.5)["max_tokens"] == round(0.5 * workload.body(0)["max_tokens"])  # type: ignore[operator]
+    assert workload.body(0, 0.0)["max_tokens"] == 1
+    assert workload.body(0, 0.5)["prompt"] == workload.body(0)["prompt"]
+
+
+def test_first_requests_end_one_after_the_other(serve: Serve) -> None:
+    """Of four clients with equal requests, one ends in each quarter of a request's time."""
+    result = _drive(serve(3, 0.2), 4, seconds=0.7)
+    # All at once, none would end between 0.4 s and 1.1 s: the requests take 1.6 s.
+    assert 1 <= result.completed_requests <= 3

@@ -2,8 +2,10 @@
 
 A fixed number of clients each keep exactly one request in flight. Only what arrives in a window after
 the ramp counts; requests still running at its end are cancelled, so that no tail with fewer clients is
-measured. Tokens are counted by the usage that the server reports with every chunk: under speculation a
-chunk holds several tokens.
+measured. Requests differ in length and the first ones are cut short by differing shares: otherwise all
+would end together, again and again, and a window would hold one wave of prefills more or less. Tokens
+are counted by the usage that the server reports with every chunk: under speculation a chunk holds
+several tokens.
 """
 
 from __future__ import annotations
@@ -34,17 +36,19 @@ class Workload:
     model: str
     vocabulary: int
     prompt_tokens: int = 32
-    output_tokens: int = 128
+    output_tokens: tuple[int, int] = (64, 192)
+    """Shortest and longest answer; lengths are uniform between them."""
     seed: int = 0
 
-    def body(self, number: int) -> dict[str, object]:
-        """The JSON body of request `number`: greedy, exactly `output_tokens` long."""
+    def body(self, number: int, share: float = 1.0) -> dict[str, object]:
+        """The JSON body of request `number`: greedy, and of exactly the length drawn, times `share`."""
         draw = random.Random(f"{self.seed}/{number}")
         prompt = [draw.randrange(_FIRST_ORDINARY_TOKEN, self.vocabulary) for _ in range(self.prompt_tokens)]
+        length = draw.randint(*self.output_tokens)
         return {
             "model": self.model,
             "prompt": prompt,
-            "max_tokens": self.output_tokens,
+            "max_tokens": max(1, round(share * length)),
             "temperature": 0,
             "ignore_eos": True,
             "stream": True,
@@ -94,8 +98,10 @@ async def drive(
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
     async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
         clients = [
-            asyncio.create_task(_client(session, f"{url}/v1/completions", workload, numbers, window))
-            for _ in range(concurrency)
+            asyncio.create_task(
+                _client(session, f"{url}/v1/completions", workload, numbers, (i + 1) / concurrency, window)
+            )
+            for i in range(concurrency)
         ]
         try:
             await _unless_one_fails(clients, ramp_seconds)
@@ -124,18 +130,25 @@ async def _unless_one_fails(clients: list[asyncio.Task[None]], seconds: float) -
 
 
 async def _client(
-    session: aiohttp.ClientSession, url: str, workload: Workload, numbers: Iterator[int], window: _Window
+    session: aiohttp.ClientSession,
+    url: str,
+    workload: Workload,
+    numbers: Iterator[int],
+    first_share: float,
+    window: _Window,
 ) -> None:
+    share = first_share
     while True:
-        body = workload.body(next(numbers))
+        body = workload.body(next(numbers), share)
+        share = 1.0
         try:
-            await _request(session, url, body, workload.output_tokens, window)
+            await _request(session, url, body, window)
         except (aiohttp.ClientError, TimeoutError) as error:
             raise LoadError(f"{url}: {type(error).__name__}: {error}") from error
 
 
 async def _request(
-    session: aiohttp.ClientSession, url: str, body: dict[str, object], expected: int, window: _Window
+    session: aiohttp.ClientSession, url: str, body: dict[str, object], window: _Window
 ) -> None:
     began = time.perf_counter()
     first: float | None = None
@@ -153,8 +166,8 @@ async def _request(
                     if window.open:
                         window.first_token_seconds.append(now - began)
                 tokens, last = total, now
-    if first is None or tokens != expected:
-        raise LoadError(f"{url}: a request ended after {tokens} of {expected} tokens")
+    if first is None or tokens != body["max_tokens"]:
+        raise LoadError(f"{url}: a request ended after {tokens} of {body['max_tokens']} tokens")
     if window.open and tokens > 1:
         window.per_token_seconds.append((last - first) / (tokens - 1))
 

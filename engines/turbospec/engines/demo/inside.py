@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from turbospec.engines.demo.stage import ENGINE_ID, MODEL_NAME, Stage
+from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.engines import MODEL_NAME, Engine
 
 
-def ways_to_look(stage: Stage) -> list[str]:
+def ways_to_look(controller: Controller, controlled: Engine) -> list[str]:
     """Lines for a person to copy into another terminal."""
-    service = f"{stage.introspection} turbospec.v1.IntrospectionService"
-    engine = f'{{"engine_id": "{ENGINE_ID}"}}'
+    service = f"{controller.introspection} turbospec.v1.IntrospectionService"
+    engine = f'{{"engine_id": "{controlled.name}"}}'
     return [
         "Look inside meanwhile, from another terminal:",
-        f"  turbospec status --address {stage.introspection}",
-        f"  grpcurl -plaintext {stage.introspection} list",
+        f"  turbospec status --address {controller.introspection}",
+        f"  grpcurl -plaintext {controller.introspection} list",
         f"  grpcurl -plaintext {service}/ListEngines",
         f"  grpcurl -plaintext -d '{engine}' {service}/GetEngine",
         f"  grpcurl -plaintext -d '{engine}' {service}/ExplainDecisions",
-        f"  curl {stage.controlled}/v1/completions -H 'Content-Type: application/json' "
+        f"  curl {controlled.url}/v1/completions -H 'Content-Type: application/json' "
         f'-d \'{{"model": "{MODEL_NAME}", "prompt": "baba bebe", "max_tokens": 20}}\'',
     ]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from turbospec.engines.demo.counters import Counters
 from turbospec.engines.load import LoadResult
+from turbospec.engines.stage.counters import Counters
 
 NONE = "none"
 """Not a policy: the engine that was started without speculation."""
@@ -35,8 +35,6 @@ class Cell:
 
 def cell(concurrency: int, policy: str, load: LoadResult, counted: Counters) -> Cell:
     """Joins what users saw with what the engine counted meanwhile."""
-    decode_rows = counted.generated - counted.accepted - counted.admitted
-    speculated = counted.drafted > 0
     return Cell(
         concurrency=concurrency,
         policy=policy,
@@ -46,8 +44,8 @@ def cell(concurrency: int, policy: str, load: LoadResult, counted: Counters) -> 
         completed_requests=load.completed_requests,
         time_to_first_token_seconds=load.time_to_first_token,
         time_per_output_token_seconds=load.time_per_output_token,
-        mean_length=counted.drafted / decode_rows if speculated and decode_rows > 0 else None,
-        acceptance_ratio=counted.accepted / counted.drafted if speculated else None,
+        mean_length=counted.mean_length,
+        acceptance_ratio=counted.acceptance_ratio,
     )
 
 

@@ -12,17 +12,24 @@ from pathlib import Path
 
 from rich.console import Console
 from turbospec.adapters.version import __version__
-from turbospec.engines.demo import counters, stage, table
-from turbospec.engines.demo.display import Display
+from turbospec.engines.demo import table
 from turbospec.engines.demo.inside import ways_to_look
 from turbospec.engines.demo.results import NONE, Cell, Results, cell
-from turbospec.engines.demo.stage import Stage
-from turbospec.engines.demo.steering import Steering
 from turbospec.engines.load import LoadResult, Workload, drive
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
+from turbospec.engines.stage import counters, engines
+from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.display import Display
+from turbospec.engines.stage.engines import Engine
+from turbospec.engines.stage.steering import Steering
 
-POLICIES = (NONE, "idle", f"static:{stage.STATIC_LENGTH}", table.CONTROLLED)
+STATIC_LENGTH = 4
+"""What an operator would typically have configured."""
+# Longer than that, so that the table shows lengths that rise and fall with the load.
+_LONGEST_LENGTH = 6
+POLICIES = (NONE, "idle", f"static:{STATIC_LENGTH}", table.CONTROLLED)
+_ENGINE_ID = "demo"
 
 # Every cell: requests are admitted together, and a changed policy needs a few steps to take effect.
 _RAMP_SECONDS = 2.5
@@ -55,11 +62,11 @@ def run(options: Options, console: Console) -> Results:
         logs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="turbospec-demo-") as sockets, Children(logs) as children:
             display.begin("making models")
-            models = stage.provide_models(children, options.directory, options.agreement)
-            places = Stage.choose(Path(sockets))
-            _start(children, places, models, display)
-            with Steering(places.introspection, places.operations, stage.ENGINE_ID) as steering:
-                measured = _measure(options, places, steering, display)
+            models = engines.provide_models(children, options.directory, options.agreement)
+            controller = Controller.choose(Path(sockets))
+            controlled, plain = _start(children, controller, models, display)
+            with Steering(controller.introspection, controller.operations, _ENGINE_ID) as steering:
+                measured = _measure(options, controlled, plain, steering, display)
             display.begin("stopping")
     results = Results(measured)
     console.print(table.render(results, POLICIES))
@@ -71,25 +78,31 @@ def run(options: Options, console: Console) -> Results:
     return results
 
 
-def _start(children: Children, places: Stage, models: MadeModels, display: Display) -> None:
+def _start(
+    children: Children, controller: Controller, models: MadeModels, display: Display
+) -> tuple[Engine, Engine]:
     display.begin("starting the controller")
-    stage.start_controller(children, places)
+    controller.start(children)
     display.begin("starting vLLM twice, controlled and without speculation (about a minute)")
-    controlled, plain = stage.start_engines(children, places, models)
-    stage.wait_engine(controlled, places.controlled)
-    stage.wait_engine(plain, places.plain)
-    for line in ways_to_look(places):
+    controlled = engines.start_controlled(children, _ENGINE_ID, models, controller, longest=_LONGEST_LENGTH)
+    plain = engines.start_without_speculation(children, NONE, models)
+    controlled.wait_healthy()
+    plain.wait_healthy()
+    for line in ways_to_look(controller, controlled):
         display.say(line)
+    return controlled, plain
 
 
-def _measure(options: Options, places: Stage, steering: Steering, display: Display) -> list[Cell]:
+def _measure(
+    options: Options, controlled: Engine, plain: Engine, steering: Steering, display: Display
+) -> list[Cell]:
     """All cells. One engine is under load at a time; the other sleeps."""
-    workload = Workload(stage.MODEL_NAME, SHAPES["demo"].vocabulary)
+    workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary)
     highest = max(options.concurrencies)
     display.begin("warming up")
     steering.wait_connected(_CONNECT_SECONDS)
     steering.set_policy(table.CONTROLLED)
-    for url in (places.plain, places.controlled):
+    for url in (plain.url, controlled.url):
         for concurrency in sorted({1, highest}):
             _load(url, workload, concurrency, _WARM_UP_SECONDS / 2, _WARM_UP_SECONDS / 2)
     steering.check_controlled(table.CONTROLLED)
@@ -98,7 +111,7 @@ def _measure(options: Options, places: Stage, steering: Steering, display: Displ
         # Another order each time, so that a machine that slows down favours no policy.
         for policy in (*POLICIES[turn % len(POLICIES) :], *POLICIES[: turn % len(POLICIES)]):
             display.begin(f"{policy} with {concurrency} requests at once")
-            url = places.plain if policy == NONE else places.controlled
+            url = plain.url if policy == NONE else controlled.url
             if policy != NONE:
                 steering.set_policy(policy)
             before = counters.read(url)
@@ -118,7 +131,8 @@ def _write(options: Options, results: Results, summary: str, seconds: float) -> 
     document = {
         "turbospec_version": __version__,
         "agreement": options.agreement,
-        "static_length": stage.STATIC_LENGTH,
+        "static_length": STATIC_LENGTH,
+        "longest_length": _LONGEST_LENGTH,
         "seconds_per_cell": options.seconds,
         "total_seconds": seconds,
         "cells": results.as_json(),

@@ -27,6 +27,20 @@ class Counters:
     accepted: float
     admitted: float
 
+    @property
+    def mean_length(self) -> float | None:
+        """Draft tokens verified per request and decode step; None where nothing was verified.
+
+        Each decode step of a request gives one token more than it accepted; first tokens need none.
+        """
+        rows = self.generated - self.accepted - self.admitted
+        return self.drafted / rows if self.drafted > 0 and rows > 0 else None
+
+    @property
+    def acceptance_ratio(self) -> float | None:
+        """Accepted over verified; None where nothing was verified."""
+        return self.accepted / self.drafted if self.drafted > 0 else None
+
     def since(self, earlier: Counters) -> Counters:
         """The growth since `earlier`."""
         return Counters(

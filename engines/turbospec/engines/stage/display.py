@@ -41,6 +41,10 @@ class Display:
         if not self._console.is_terminal:
             self.say(f"[{self._begun}/{self._steps}] {what}")
 
+    def detail(self, what: str) -> None:
+        """Another name for the step that goes on, where there is a terminal to show it."""
+        self._progress.update(self._task, description=what)
+
     def say(self, text: str) -> None:
         """A line that stays."""
         # Text, not markup; and commands must stay in one line to be copied.

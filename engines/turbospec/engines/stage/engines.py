@@ -1,55 +1,45 @@
-"""What the demonstration runs: the controller, vLLM under it, and vLLM without speculation."""
+"""The engines of a stage: vLLM with a made pair, under the controller or on its own."""
 
 from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import grpc
 from turbospec.engines import vllm
 from turbospec.engines.models import MadeModels, made_models
 from turbospec.engines.processes import Child, Children, free_port, responds
+from turbospec.engines.stage.command import MAX_CONCURRENCY
+from turbospec.engines.stage.controller import Controller
 
-ENGINE_ID = "demo"
-STATIC_LENGTH = 4
-"""The engine's own length: what an operator would typically have configured."""
 MODEL_NAME = "made"
-MAX_CONCURRENCY = 64
 
 # A first start also compiles kernels; on a loaded machine it takes several times the usual 25 s.
-_ENGINE_START_SECONDS = 300.0
-_CONTROLLER_START_SECONDS = 30.0
+_START_SECONDS = 300.0
 
-_ENGINE_ENVIRONMENT = {
-    "VLLM_CPU_KVCACHE_SPACE": "2",  # GiB; the largest batch needs less than a tenth
+_ENVIRONMENT = {
+    "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the largest batch needs less than a quarter
     "HF_HUB_OFFLINE": "1",  # made models need no network
     "VLLM_NO_USAGE_STATS": "1",
 }
 
+Table = Sequence[tuple[int, int, int]]
+"""vLLM's own lengths by batch size: (first size, last size, length), first sizes ascending from 1."""
+
 
 @dataclass(frozen=True, slots=True)
-class Stage:
-    """Everything's addresses: gRPC targets for the controller, URLs for the engines."""
+class Engine:
+    """A started vLLM server. `name` is its engine ID where it is controlled, and that of its log."""
 
-    control: str
-    operations: str
-    introspection: str
-    controlled: str
-    plain: str
+    name: str
+    url: str
+    process: Child
 
-    @classmethod
-    def choose(cls, sockets: Path) -> Stage:
-        """Free ports, and sockets in the directory `sockets`."""
-        ports = [free_port() for _ in range(3)]
-        return cls(
-            control=f"unix:{sockets / 'control.sock'}",
-            operations=f"unix:{sockets / 'operations.sock'}",
-            introspection=f"127.0.0.1:{ports[0]}",
-            controlled=f"http://127.0.0.1:{ports[1]}",
-            plain=f"http://127.0.0.1:{ports[2]}",
-        )
+    def wait_healthy(self) -> None:
+        """Returns once it serves. Raises ProcessFailedError where it fails to start."""
+        self.process.wait_until(lambda: responds(f"{self.url}/health"), _START_SECONDS)
 
 
 def provide_models(children: Children, directory: Path, agreement: str) -> MadeModels:
@@ -65,45 +55,48 @@ def provide_models(children: Children, directory: Path, agreement: str) -> MadeM
     return made_models(directory, agreement)
 
 
-def start_controller(children: Children, stage: Stage) -> Child:
-    """Starts `turbospec serve` and waits until it serves."""
-    argv = [
-        *(sys.executable, "-m", "turbospec.cli.main", "serve"),
-        *("--control-address", stage.control),
-        *("--operations-address", stage.operations),
-        *("--introspection-address", stage.introspection),
-    ]
-    child = children.start("controller", argv, {})
-    channel = grpc.insecure_channel(stage.introspection, options=[("grpc.enable_http_proxy", 0)])
-    ready = grpc.channel_ready_future(channel)
-    try:
-        child.wait_until(ready.done, _CONTROLLER_START_SECONDS)
-    finally:
-        ready.cancel()
-        channel.close()
-    return child
+def start_controlled(
+    children: Children, name: str, models: MadeModels, controller: Controller, *, longest: int
+) -> Engine:
+    """Starts, without waiting for it, an engine that follows the controller's plans up to length `longest`.
 
-
-def start_engines(children: Children, stage: Stage, models: MadeModels) -> tuple[Child, Child]:
-    """Starts both engines, controlled and plain, without waiting for them."""
+    Raises NotInstalledError where there is no vLLM.
+    """
+    url = _free_url()
+    arguments = _speculating(models, url, {"num_speculative_tokens": longest})
     program = vllm.installed_command()
-    speculative = {
-        "method": "draft_model",
-        "model": str(models.draft),
-        "num_speculative_tokens": STATIC_LENGTH,
-    }
-    arguments = [*_arguments(models, stage.controlled), "--speculative-config", json.dumps(speculative)]
-    command = vllm.controlled_command(program, arguments, control=stage.control, engine_id=ENGINE_ID)
-    controlled = children.start(
-        "vllm-controlled", command.argv, {**_ENGINE_ENVIRONMENT, **command.environment}
-    )
-    argv = vllm.plain_argv(program, _arguments(models, stage.plain))
-    return controlled, children.start("vllm-none", argv, _ENGINE_ENVIRONMENT)
+    command = vllm.controlled_command(program, arguments, control=controller.control, engine_id=name)
+    process = children.start(f"vllm-{name}", command.argv, {**_ENVIRONMENT, **command.environment})
+    return Engine(name, url, process)
 
 
-def wait_engine(child: Child, url: str) -> None:
-    """Returns once the engine at `url` is healthy. Raises ProcessFailedError where it fails to start."""
-    child.wait_until(lambda: responds(f"{url}/health"), _ENGINE_START_SECONDS)
+def start_with_table(
+    children: Children, name: str, models: MadeModels, table: Table, *, longest: int
+) -> Engine:
+    """The same without the controller and its adapter: vLLM follows its own table."""
+    url = _free_url()
+    lengths = {"num_speculative_tokens": longest, "num_speculative_tokens_per_batch_size": list(table)}
+    return _start_plain(children, name, url, _speculating(models, url, lengths))
+
+
+def start_without_speculation(children: Children, name: str, models: MadeModels) -> Engine:
+    """The same engine again, with nothing that speculates."""
+    url = _free_url()
+    return _start_plain(children, name, url, _arguments(models, url))
+
+
+def _start_plain(children: Children, name: str, url: str, arguments: Sequence[str]) -> Engine:
+    argv = vllm.plain_argv(vllm.installed_command(), arguments)
+    return Engine(name, url, children.start(f"vllm-{name}", argv, _ENVIRONMENT))
+
+
+def _speculating(models: MadeModels, url: str, lengths: dict[str, object]) -> list[str]:
+    config = {"method": "draft_model", "model": str(models.draft), **lengths}
+    return [*_arguments(models, url), "--speculative-config", json.dumps(config)]
+
+
+def _free_url() -> str:
+    return f"http://127.0.0.1:{free_port()}"
 
 
 def _arguments(models: MadeModels, url: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""The demonstration's view of the controller: is the engine controlled, and under which policy."""
+"""A stage's view of the controller: is the engine controlled, and under which policy."""
 
 from __future__ import annotations
 
