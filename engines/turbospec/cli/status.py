@@ -142,6 +142,7 @@ def _engine(engine: pb.GetEngineResponse) -> list[str]:
         ("acceptance", _ratio(s, "acceptance_ratio", "of verified drafts")),
         ("by position", " ".join(f"{x:.2f}" for x in acceptance.survivals) or "-"),
         ("goodput", _goodput(s)),
+        *([("would gain", _gain(s))] if s.HasField("estimated_gain_ratio") else []),
         ("model error", _ratio(s, "model_error_ratio", "of the step time (median)")),
         ("plan age", f"{s.plan_age_steps} step(s)" if s.HasField("plan_age_steps") else "-"),
         ("fallbacks", _fallbacks(s)),
@@ -173,6 +174,13 @@ def _goodput(s: pb.EngineSummary) -> str:
         if idle > 0:
             text += f" ({s.realised_goodput_tokens_per_second / idle:.2f}x)"
     return text
+
+
+def _gain(s: pb.EngineSummary) -> str:
+    return (
+        f"{s.estimated_gain_ratio - 1.0:+.0%} if plans were applied, as far as costs of lengths not yet used "
+        f"can be assumed; to apply them: turbospec set-policy {s.policy} --no-shadow"
+    )
 
 
 def _drafter(s: pb.EngineSummary) -> str:

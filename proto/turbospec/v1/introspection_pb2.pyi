@@ -51,7 +51,7 @@ class GetEngineResponse(_message.Message):
     def __init__(self, summary: _Optional[_Union[EngineSummary, _Mapping]] = ..., identity: _Optional[_Union[EngineIdentity, _Mapping]] = ..., capabilities: _Optional[_Union[_speculation_pb2.Capabilities, _Mapping]] = ..., acceptance: _Optional[_Union[AcceptanceState, _Mapping]] = ..., latency: _Optional[_Union[LatencyState, _Mapping]] = ..., last_decision: _Optional[_Union[Decision, _Mapping]] = ..., adapter: _Optional[_Union[_speculation_pb2.AdapterCounters, _Mapping]] = ..., probe_steps: _Optional[int] = ..., probe_time_ratio: _Optional[float] = ...) -> None: ...
 
 class EngineSummary(_message.Message):
-    __slots__ = ("engine_id", "rank", "connected", "controlled", "uncontrolled_reason", "policy", "shadow", "requests", "proposal_length", "mean_verification_length", "reason", "acceptance_ratio", "realised_goodput_tokens_per_second", "predicted_goodput_tokens_per_second", "idle_goodput_tokens_per_second", "model_error_ratio", "plan_age_steps", "steps", "seconds_since_report", "fallbacks", "drafter_skipped", "unready_requests")
+    __slots__ = ("engine_id", "rank", "connected", "controlled", "uncontrolled_reason", "policy", "shadow", "requests", "proposal_length", "mean_verification_length", "reason", "acceptance_ratio", "realised_goodput_tokens_per_second", "predicted_goodput_tokens_per_second", "idle_goodput_tokens_per_second", "model_error_ratio", "plan_age_steps", "steps", "seconds_since_report", "fallbacks", "drafter_skipped", "unready_requests", "estimated_gain_ratio")
     ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
     RANK_FIELD_NUMBER: _ClassVar[int]
     CONNECTED_FIELD_NUMBER: _ClassVar[int]
@@ -74,6 +74,7 @@ class EngineSummary(_message.Message):
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_SKIPPED_FIELD_NUMBER: _ClassVar[int]
     UNREADY_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    ESTIMATED_GAIN_RATIO_FIELD_NUMBER: _ClassVar[int]
     engine_id: str
     rank: int
     connected: bool
@@ -96,7 +97,8 @@ class EngineSummary(_message.Message):
     fallbacks: _containers.RepeatedCompositeFieldContainer[_speculation_pb2.FallbackCount]
     drafter_skipped: bool
     unready_requests: int
-    def __init__(self, engine_id: _Optional[str] = ..., rank: _Optional[int] = ..., connected: bool = ..., controlled: bool = ..., uncontrolled_reason: _Optional[str] = ..., policy: _Optional[str] = ..., shadow: bool = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., mean_verification_length: _Optional[float] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., acceptance_ratio: _Optional[float] = ..., realised_goodput_tokens_per_second: _Optional[float] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., idle_goodput_tokens_per_second: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., plan_age_steps: _Optional[int] = ..., steps: _Optional[int] = ..., seconds_since_report: _Optional[float] = ..., fallbacks: _Optional[_Iterable[_Union[_speculation_pb2.FallbackCount, _Mapping]]] = ..., drafter_skipped: bool = ..., unready_requests: _Optional[int] = ...) -> None: ...
+    estimated_gain_ratio: float
+    def __init__(self, engine_id: _Optional[str] = ..., rank: _Optional[int] = ..., connected: bool = ..., controlled: bool = ..., uncontrolled_reason: _Optional[str] = ..., policy: _Optional[str] = ..., shadow: bool = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., mean_verification_length: _Optional[float] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., acceptance_ratio: _Optional[float] = ..., realised_goodput_tokens_per_second: _Optional[float] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., idle_goodput_tokens_per_second: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., plan_age_steps: _Optional[int] = ..., steps: _Optional[int] = ..., seconds_since_report: _Optional[float] = ..., fallbacks: _Optional[_Iterable[_Union[_speculation_pb2.FallbackCount, _Mapping]]] = ..., drafter_skipped: bool = ..., unready_requests: _Optional[int] = ..., estimated_gain_ratio: _Optional[float] = ...) -> None: ...
 
 class EngineIdentity(_message.Message):
     __slots__ = ("engine_name", "engine_version", "adapter_version", "model", "draft_model", "method", "max_length", "static_length", "max_batch", "hardware", "dtype", "model_parallel_size")

@@ -51,6 +51,7 @@ class EngineController:
         self._newest: Decision | None = None
         # The newest decision answers a repeated `decide`; anything that could change it clears this.
         self._decision_holds = False
+        self._shadow = False
         self._meter = GoodputMeter()
         self._start_estimators()
 
@@ -123,6 +124,14 @@ class EngineController:
         longest = self._capabilities.max_length
         self._operator_cap = longest if max_length is None else min(max_length, longest)
         self._decision_holds = False
+
+    def set_shadow(self, shadow: bool) -> None:
+        """Whether decisions are only looked at: then nothing is tried for the sake of learning."""
+        if shadow != self._shadow:
+            self._shadow = shadow
+            # What was promised and what came of it are compared within one mode only.
+            self._meter = GoodputMeter()
+            self._decision_holds = False
 
     def reset_estimators(self) -> None:
         """Forgets acceptance and cost, and lets the policy start again; requests stay."""
@@ -287,6 +296,7 @@ class EngineController:
             context_tokens=context_tokens,
             latency=self._latency,
             everyone=everyone,
+            shadow=self._shadow,
         )
 
     def _callers_off(self, batch_slots: IntArray) -> Lengths:

@@ -61,3 +61,10 @@ class GoodputSnapshot:
     realised: float | None
     predicted: float | None
     idle: float | None
+
+    @property
+    def estimated_gain(self) -> float | None:
+        """What plans promise over what came of the same steps; in shadow mode, what they would gain."""
+        if self.predicted is None or not self.realised:
+            return None
+        return self.predicted / self.realised

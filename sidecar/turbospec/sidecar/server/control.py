@@ -13,19 +13,21 @@ from google.protobuf.message import DecodeError
 from turbospec.adapters.version import __version__
 from turbospec.sidecar.core.errors import ObservationError
 from turbospec.sidecar.server import logs
-from turbospec.sidecar.server.engine import Connection, Engine
+from turbospec.sidecar.server.engine import Connection, Decided, Engine
 from turbospec.sidecar.server.registry import Registry
 from turbospec.sidecar.server.settings import Settings
 from turbospec.sidecar.server.wire.errors import MessageError, PreconditionError
 from turbospec.sidecar.server.wire.hello import read_first
 from turbospec.sidecar.server.wire.plan import write_plan
 from turbospec.sidecar.server.wire.report import read_counters, read_report
+from turbospec.sidecar.server.wire.views import rounded
 from turbospec.v1 import speculation_pb2 as pb
 from turbospec.v1 import speculation_pb2_grpc as pb_grpc
 
 HELLO_SECONDS = 10.0  # a stream that says nothing costs memory and can never become an engine
 LAST_PLAN_SECONDS = 2.0  # only an engine that reads nothing takes longer; it gets no status
 RECONNECT_AFTER_MS = 500  # a restarted controller listens by then
+SHADOW_LOG_SECONDS = 10.0  # in shadow mode the log tells what would have been done, this often
 
 Context = grpc.aio.ServicerContext[pb.ControlRequest, pb.ControlResponse]
 
@@ -113,6 +115,7 @@ class _Stream:
         self._connection = connection
         self._context = context
         self._ended = False
+        self._told_at = asyncio.get_running_loop().time()
 
     async def run(self) -> None:
         """Until the engine leaves, or `MessageError`."""
@@ -165,6 +168,8 @@ class _Stream:
             with self._contained():
                 decided = self._engine.decide()
             self.log.debug("plan.made", version=decided.version, why=decided.decision.explanation)
+            if decided.shadow:
+                self._tell(decided)
             await self._context.write(
                 write_plan(decided, self._connection.hello.epoch, self._service.settings.plan_time_to_live_ms)
             )
@@ -173,6 +178,22 @@ class _Stream:
                 return
         await self._context.write(pb.ControlResponse(drain=pb.Drain(reconnect_after_ms=RECONNECT_AFTER_MS)))
         raise DrainError("controller", "is shutting down")
+
+    def _tell(self, decided: Decided) -> None:
+        """Logs what is not applied, now and then."""
+        now = asyncio.get_running_loop().time()
+        goodput = self._engine.controller.goodput()
+        if now - self._told_at < SHADOW_LOG_SECONDS or goodput.estimated_gain is None:
+            return
+        self._told_at = now
+        self.log.info(
+            "shadow.estimate",
+            would_propose=decided.decision.proposal_length,
+            realised_tokens_per_second=rounded(goodput.realised or 0.0),
+            promised_tokens_per_second=rounded(goodput.predicted or 0.0),
+            estimated_gain_ratio=rounded(goodput.estimated_gain),
+            why=decided.decision.explanation,
+        )
 
     @contextmanager
     def _contained(self) -> Iterator[None]:

@@ -162,6 +162,7 @@ class Engine:
             self.controller.set_policy(directives.policy)
         if directives.length_cap != self.directives.length_cap:
             self.controller.set_cap(directives.length_cap)
+        self.controller.set_shadow(directives.shadow)
         self.directives = directives
         self.wake()
 
@@ -174,4 +175,5 @@ class Engine:
         controller = EngineController(hello.capabilities, self.directives.policy)
         if self.directives.length_cap is not None:
             controller.set_cap(self.directives.length_cap)
+        controller.set_shadow(self.directives.shadow)
         return controller

@@ -18,7 +18,8 @@ class View:
 
     `batch` holds the requests that decode, at least one row; where none do, a new one stands in. Its caps
     are 0 for requests that cannot speculate because the drafter was skipped while they ran; `everyone` is
-    the same batch as if none had missed it, None where none has.
+    the same batch as if none had missed it, None where none has. `shadow`: the lengths will not be
+    applied, so there is nothing to be learned from trying any.
     `proposals` are the lengths that engine, callers and operator allow, ascending and never empty.
     `context_tokens` is the total over the batch.
     """
@@ -29,6 +30,7 @@ class View:
     context_tokens: int
     latency: LatencyModel
     everyone: Batch | None = None
+    shadow: bool = False
 
     @property
     def requests(self) -> int:

@@ -29,6 +29,7 @@ class GoodputPolicy:
         self._learning: LearningSchedule | None = None
         self._probes = ProbeBudget()
         self._switch = OffSwitch()
+        self._shadow = False
         self._current: int | None = None
 
     def observe(self, observation: Observation) -> None:
@@ -37,6 +38,8 @@ class GoodputPolicy:
             return
         if observation.duration is not None:
             self._switch.spend(observation.duration)
+        if self._shadow:
+            return
         if self._learning is not None and not self._learning.done:
             self._learning.advance(timed=is_undisturbed(observation))
         elif observation.duration is not None:
@@ -45,6 +48,7 @@ class GoodputPolicy:
     def decide(self, view: View) -> Lengths:
         """Lengths for the next step."""
         capabilities = view.capabilities
+        self._shadow = view.shadow
         self._learning = learning = self._schedule(view)
         if not view.latency.ready:
             return self._unmeasured(view, learning)
@@ -59,7 +63,7 @@ class GoodputPolicy:
         idle = uniform(view.batch, view.proposals[0], 0, view.cost)
         lengths = _looks(capabilities, view.proposals)
         # While off, what other batch sizes taught must do: a walk over the lengths would need the drafter.
-        while self._switch.state is Drafting.ON and not learning.done:
+        while self._switch.state is Drafting.ON and not learning.done and not view.shadow:
             wanted = _nearest(lengths, learning.length)
             look = look_at(wanted)
             if wanted and look.goodput < LEARNING_FLOOR * idle.goodput:
@@ -79,7 +83,7 @@ class GoodputPolicy:
             looks = {option.proposal_length: option for option in options}
         else:
             looks = {length: look_at(length) for length in lengths} | {at: top}
-        probe = self._probes.consider(looks, at)
+        probe = None if view.shadow else self._probes.consider(looks, at)
         compared = f"{top.goodput:.1f} tokens/s at length {at}"
         if probe is not None:
             why = f"a probe of length {probe}, while the best is predicted to be {compared}"
@@ -111,7 +115,7 @@ class GoodputPolicy:
             f"{off:.1f} tokens/s without the drafter, {speculating.goodput:.1f} at best with it "
             f"(length {speculating.proposal_length})"
         )
-        if state is Drafting.LOOKING:
+        if state is Drafting.LOOKING and not view.shadow:
             why = f"a look whether speculation would pay again: {compared}"
             return _lengths(look, Reason.PROBE, why, options)
         return Lengths(

@@ -57,6 +57,7 @@ def summary(engine: Engine, now: float) -> pb.EngineSummary:
         fallbacks=_fallbacks(engine.adapter) if engine.adapter else (),
         drafter_skipped=newest.drafter_skipped if newest else False,
         unready_requests=len(newest.unready_slots) if newest else 0,
+        estimated_gain_ratio=_maybe(goodput.estimated_gain) if engine.directives.shadow else None,
     )
 
 
