@@ -52,7 +52,7 @@ def median_step_seconds(count: int) -> float:
     control = EngineControl(
         scheduler, client, logging.getLogger(), proposal_settable=True, stop_before_end=True
     )
-    cached = CachedRequestData.make_empty()
+    cached = CachedRequestData(list(by_id), set(), [], {}, [None] * count, [4] * count, [2] * count)
     result = ModelRunnerOutput(
         req_ids=list(by_id),
         req_id_to_index={request_id: i for i, request_id in enumerate(by_id)},

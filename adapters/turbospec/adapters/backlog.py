@@ -60,6 +60,7 @@ class Backlog:
             for event in record.events:
                 self._follow(event)
             return
+        record.derive()
         self.sequence += 1
         if self._pending.steps:
             entries = len(self._pending.slots) + len(record.request_ids)
@@ -128,8 +129,7 @@ class Backlog:
         pending.proposal_length = record.proposal_length
         pending.drafter_skipped = record.drafter_skipped
         if record.unready or pending.unready_slots:
-            slots = [self.slots.slot_of(request_id) for request_id in record.unready]
-            pending.unready_slots[:] = [slot for slot in slots if slot is not None]
+            pending.unready_slots[:] = [s for s in self.slots.slots_of(record.unready) if s is not None]
         if record.kv_cache_usage_ratio is not None:
             pending.kv_cache_usage_ratio = record.kv_cache_usage_ratio
         if plan is not None and plan.epoch == self._epoch:
@@ -140,7 +140,12 @@ class Backlog:
             pending.ClearField("plan_age_steps")
 
     def _add_entries(self, record: StepRecord, just_closed: dict[str, int]) -> None:
-        slots = [self._slot(request_id, just_closed) for request_id in record.request_ids]
+        slots = self.slots.slots_of(record.request_ids)
+        if None in slots:
+            slots = [
+                just_closed.get(request_id) if slot is None else slot
+                for request_id, slot in zip(record.request_ids, slots, strict=True)
+            ]
         columns = (slots, record.proposed, record.verified, record.accepted, record.context_tokens)
         if None in slots:
             rows = [row for row in zip(*columns, strict=True) if row[0] is not None]
@@ -152,10 +157,6 @@ class Backlog:
         pending.verified.extend(columns[2])
         pending.accepted.extend(columns[3])
         pending.context_tokens.extend(columns[4])
-
-    def _slot(self, request_id: str, just_closed: dict[str, int]) -> int | None:
-        slot = self.slots.slot_of(request_id)
-        return just_closed.get(request_id) if slot is None else slot
 
     def _give_up_pending(self) -> None:
         self._counters.dropped_steps += self._pending.steps

@@ -20,7 +20,9 @@ class OpenedRequest:
 
 
 class StepRecord:
-    """One generation step, filled by the engine's thread and not touched by it after `submit`.
+    """One generation step, not touched by the engine's thread after `submit`.
+
+    The engine's thread fills it, or leaves what costs time to `derive`.
 
     The fields are those of the protocol's StepReport. `request_ids`, `proposed`, `verified`, `accepted`,
     `context_tokens` are parallel: one entry per request that decoded and whose result can teach
@@ -66,3 +68,6 @@ class StepRecord:
         self.unready: Collection[str] = ()
         # Opened requests and ids of closed ones, in the order in which it happened.
         self.events: list[OpenedRequest | str] = []
+
+    def derive(self) -> None:
+        """Fills what is missing; called once, in a thread of the client, before the rest is read."""

@@ -54,9 +54,10 @@ class SlotTable:
         """Makes closed slots free again."""
         self._free.extend(slots)
 
-    def slot_of(self, request_id: str) -> int | None:
-        entry = self._live.get(request_id)
-        return None if entry is None else entry[0]
+    def slots_of(self, request_ids: Iterable[str]) -> list[int | None]:
+        """The slots of requests, None for each that is not live."""
+        entry_of = self._live.get
+        return [None if (entry := entry_of(request_id)) is None else entry[0] for request_id in request_ids]
 
     def request_at(self, slot: int, report_sequence: int) -> str | None:
         """The request that had `slot` at step `report_sequence`, None if it is another by now."""

@@ -25,14 +25,11 @@ _REQUEST_ATTRIBUTES = (
     "request_id",
     "spec_token_ids",
     "num_output_placeholders",
-    "num_stale_output_tokens",
     "num_preemptions",
     "num_prompt_tokens",
-    "_all_token_ids",
     "_output_token_ids",
     "max_tokens",
     "sampling_params",
-    "status",
 )
 _SCHEDULER_OUTPUT_FIELDS = (
     "num_scheduled_tokens",
@@ -44,6 +41,7 @@ _SCHEDULER_OUTPUT_FIELDS = (
     "preempted_req_ids",
     "pending_structured_output_tokens",
 )
+_CACHED_REQUEST_FIELDS = ("req_ids", "resumed_req_ids", "num_computed_tokens", "num_output_tokens")
 _SPECULATIVE_FIELDS = (
     "method",
     "model",
@@ -83,7 +81,7 @@ def _missing() -> Iterator[str]:
     from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
     from vllm.v1.outputs import ModelRunnerOutput
-    from vllm.v1.request import Request, RequestStatus
+    from vllm.v1.request import Request
 
     if not issubclass(AsyncScheduler, Scheduler):
         yield "AsyncScheduler is not a Scheduler"
@@ -93,12 +91,11 @@ def _missing() -> Iterator[str]:
     yield from _missing_attributes(Scheduler, _SCHEDULER_ATTRIBUTES)
     yield from _missing_attributes(Request, _REQUEST_ATTRIBUTES)
     yield from _missing_attributes(SchedulerOutput, _SCHEDULER_OUTPUT_FIELDS)
-    yield from _missing_attributes(CachedRequestData, ("resumed_req_ids",))
+    yield from _missing_attributes(CachedRequestData, _CACHED_REQUEST_FIELDS)
     yield from _missing_attributes(NewRequestData, ("req_id",))
     yield from _missing_attributes(ModelRunnerOutput, ("sampled_token_ids", "req_id_to_index"))
     yield from _missing_attributes(EngineCoreOutput, ("new_token_ids",))
     yield from _missing_attributes(EngineCoreOutputs, ("outputs",))
-    yield from _missing_attributes(RequestStatus, ("RUNNING",))
     yield from _missing_attributes(KVCacheManager, ("usage",))
     yield from _missing_attributes(VllmConfig, ("use_v2_model_runner",))
     yield from _missing_attributes(ModelConfig, ("is_diffusion",))

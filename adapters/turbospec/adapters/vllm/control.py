@@ -10,7 +10,7 @@ from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.reports import StepRecord
 from turbospec.adapters.vllm.guard import fail_open
 from turbospec.adapters.vllm.intent import read_intent
-from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens, record_step
+from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens
 from turbospec.adapters.vllm.verification import longest_cap, trim_to_caps, trim_to_plan
 
 
@@ -111,7 +111,8 @@ class EngineControl:
             # Ahead of its turn, a step is scheduled while the one before still runs; after idle time, long
             # after the one before has ended.
             started_ns = max(self._last_update_ns, step.scheduled_ns)
-            self._record = record_step(step, runner_output, self._scheduler.requests, now_ns - started_ns)
+            step.finish(runner_output, self._scheduler.requests, now_ns - started_ns)
+            self._record = step
         self._last_update_ns = now_ns
 
     @fail_open

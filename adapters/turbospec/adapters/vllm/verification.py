@@ -42,12 +42,12 @@ def trim_to_plan(
             continue
         length = length_of(request_id, default)
         if stop_before_end:
-            # A step in flight delivers at least one of the remaining tokens; the step to be scheduled
-            # delivers one beside its accepted drafts.
-            reserved = 2 if request.num_output_placeholders else 1
-            remaining = request.max_tokens - len(request._output_token_ids) - reserved
-            if length > remaining:
-                length = max(remaining, 0)
+            remaining = request.max_tokens - len(request._output_token_ids)
+            if remaining < length + 2:
+                # A step in flight delivers at least one of the remaining tokens; the step to be scheduled
+                # delivers one beside its accepted drafts.
+                remaining -= 2 if request.num_output_placeholders else 1
+                length = max(min(length, remaining), 0)
         if caps and caps.get(request_id, length) < length:
             length = caps[request_id]
         if length < count:
