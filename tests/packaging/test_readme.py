@@ -11,8 +11,9 @@ START, END = "<!-- methods:", "<!-- end of methods -->"
 def methods_table() -> list[str]:
     """The table of methods as Markdown lines."""
     lines = [
-        "| method | runner | status | length settable | saves drafting | per-request | asynchronous | note |",
-        "|---|---|---|---|---|---|---|---|",
+        "| method | runner | status | length settable | saves drafting | per-request | asynchronous "
+        "| skips drafter | note |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in METHODS.values():
         abilities = (
@@ -20,6 +21,7 @@ def methods_table() -> list[str]:
             row.proposal_saves_draft_cost,
             row.verification_per_request,
             row.asynchronous,
+            row.drafter_skippable,
         )
         ticks = " | ".join("yes" if ability else "-" for ability in abilities)
         lines.append(f"| {row.method} | {row.runner} | {row.status.value} | {ticks} | {row.note} |")

@@ -8,6 +8,7 @@ It appends what it receives to JOURNAL, one JSON object per line.
 from __future__ import annotations
 
 import json
+import random
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,17 @@ def _spoil(**fields: object) -> Callable[[pb.Plan], None]:
                 setattr(plan, name, value)
 
     return spoil
+
+
+def _switch(plan: pb.Plan) -> None:
+    """Every ten reports something else, at random: lengths, length 0, or no drafter at all."""
+    choices = random.Random(plan.version // 10)
+    mode = choices.choice(("lengths", "zero", "off"))
+    if mode != "lengths":
+        plan.skip_drafter = mode == "off"
+        plan.batch_proposal_length = plan.default_verification_length = 0
+    lengths = random.Random(plan.version)
+    plan.verification_lengths[:] = [lengths.randint(0, plan.batch_proposal_length) for _ in plan.slots]
 
 
 def _next_epoch(plan: pb.Plan) -> None:
@@ -93,6 +105,8 @@ def control(
             yield pb.ControlResponse(drain=pb.Drain(reconnect_after_ms=300)).SerializeToString()
             return
         plan = answer(hello, report, version)
+        if behaviour == "switches":
+            _switch(plan)
         if behaviour in SPOILED:
             SPOILED[behaviour](plan)
         message = pb.ControlResponse(plan=plan).SerializeToString()

@@ -33,7 +33,9 @@ class Evidence:
 
     `verified`: by request (its index), the verification lengths of its decode steps. `proposals`: the
     proposal lengths that the drafter was told. `steps_in_flight`: most steps that were scheduled and not
-    yet updated.
+    yet updated. `drafter_ran`: by step, whether the drafter's model was called. `verified_with_gap`: drafts
+    of requests that had run in a step without it; `accepted_after_gap`: drafts of others, since the first
+    such step.
     """
 
     decode_steps: int = 0
@@ -46,6 +48,9 @@ class Evidence:
     max_concurrent_batches: int = 0
     scheduler_class: str = ""
     controlled_steps: int = 0
+    drafter_ran: list[bool] = field(default_factory=list)
+    verified_with_gap: int = 0
+    accepted_after_gap: int = 0
     enabled: bool = True
 
 
@@ -79,6 +84,14 @@ class Engine:
     def break_controller(self, method: str) -> None:
         """Makes a method that the adapter calls in each step raise from now on."""
         self._call("break_controller", method, timeout=30)
+
+    def break_skipping(self) -> None:
+        """Makes the worker's side of skipping the drafter raise from now on."""
+        self._call("break_skipping", timeout=30)
+
+    def ignore_gaps(self) -> None:
+        """Takes away the rule that requests with a gap in their draft KV cache verify nothing."""
+        self._call("ignore_gaps", timeout=30)
 
     def held_state(self) -> dict[str, int]:
         """Where the adapter still keeps something, with how much, when the engine has nothing to do."""
@@ -156,8 +169,13 @@ class _Worker:
             async_scheduling=options.asynchronous,
             dtype="float32",
             enforce_eager=True,
-            enable_prefix_caching=False,
-            **{"max_model_len": 512, "max_num_seqs": 8, "disable_log_stats": True, **options.engine_args},
+            **{
+                "enable_prefix_caching": False,
+                "max_model_len": 512,
+                "max_num_seqs": 8,
+                "disable_log_stats": True,
+                **options.engine_args,
+            },
         )
         core = self._llm.llm_engine.engine_core.engine_core
         self._core = core
@@ -166,6 +184,7 @@ class _Worker:
         self._in_flight = 0
         self._serial = 0
         self._index: dict[str, int] = {}
+        self._with_gap: set[str] = set()
         self._observe()
 
     def generate(self, asks: list[Ask]) -> tuple[list[list[int]], Evidence]:
@@ -219,6 +238,7 @@ class _Worker:
             "requests": len(control._known),
             "caps": len(control._caps),
             "steps in flight": len(control._in_flight),
+            "unready": len(control._readiness.unready),
             "slots": len(slots),
         }
         return {what: count for what, count in held.items() if count}
@@ -228,6 +248,19 @@ class _Worker:
             raise RuntimeError("broken on purpose")
 
         setattr(self._scheduler._turbospec._controller, method, broken)
+
+    def break_skipping(self) -> None:
+        from turbospec.adapters.vllm import drafter
+
+        def broken(*_: Any) -> None:
+            raise RuntimeError("broken on purpose")
+
+        drafter._no_drafts = broken
+
+    def ignore_gaps(self) -> None:
+        from turbospec.adapters.vllm.readiness import Readiness
+
+        Readiness.trim = lambda *_: None  # type: ignore[method-assign]
 
     def wait_controlled(self, timeout: float) -> None:
         import time
@@ -255,8 +288,27 @@ class _Worker:
                 self._updated(output, result)
             return update(output, result)
 
+        drafter = getattr(self._core.model_executor.driver_worker.worker.model_runner, "drafter", None)
+        if hasattr(drafter, "model"):
+            self._observe_drafter(drafter)
         self._scheduler.schedule = observed_schedule
         self._scheduler.update_from_output = observed_update
+
+    def _observe_drafter(self, drafter: Any) -> None:
+        """Steps are executed in the order in which they are scheduled, here and on GPUs."""
+        runner = self._core.model_executor.driver_worker.worker.model_runner
+        execute, propose = runner.execute_model, drafter.propose
+
+        def observed_execute(output: Any, *args: Any, **kwargs: Any) -> Any:
+            self._executing = output
+            return execute(output, *args, **kwargs)
+
+        def observed_propose(*args: Any, **kwargs: Any) -> Any:
+            self._executing.test_drafter_ran = True
+            return propose(*args, **kwargs)
+
+        runner.execute_model = observed_execute
+        drafter.propose = observed_propose
 
     def _scheduled(self, output: Any) -> None:
         evidence = self._evidence
@@ -271,6 +323,7 @@ class _Worker:
         entering = {new.req_id for new in output.scheduled_new_reqs}
         entering |= output.scheduled_cached_reqs.resumed_req_ids
         decoded = False
+        evidence = self._evidence
         for request_id, scheduled in output.num_scheduled_tokens.items():
             drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
             request = self._scheduler.requests.get(request_id)
@@ -280,10 +333,18 @@ class _Worker:
             if not sampled:
                 continue
             decoded = True
-            self._evidence.verified.setdefault(self._index.get(request_id, -1), []).append(drafts)
-            self._evidence.accepted += len(sampled) - 1
-            self._evidence.rejected += drafts - (len(sampled) - 1)
-        self._evidence.decode_steps += decoded
+            accepted = len(sampled) - 1
+            evidence.verified.setdefault(self._index.get(request_id, -1), []).append(drafts)
+            evidence.accepted += accepted
+            evidence.rejected += drafts - accepted
+            if request_id in self._with_gap:
+                evidence.verified_with_gap += drafts
+            elif self._with_gap:
+                evidence.accepted_after_gap += accepted
+        evidence.decode_steps += decoded
+        evidence.drafter_ran.append(hasattr(output, "test_drafter_ran"))
+        if not evidence.drafter_ran[-1]:
+            self._with_gap.update(output.num_scheduled_tokens)
 
 
 def _keep_asynchronous_on_cpus() -> None:

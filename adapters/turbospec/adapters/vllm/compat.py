@@ -42,6 +42,22 @@ _SCHEDULER_OUTPUT_FIELDS = (
     "pending_structured_output_tokens",
 )
 _CACHED_REQUEST_FIELDS = ("req_ids", "resumed_req_ids", "num_computed_tokens", "num_output_tokens")
+# What `drafter` uses of model runner 1, and `readiness` and `gaps` of the scheduler's KV cache.
+_RUNNER_HOOKS = {
+    "propose_draft_token_ids": ("scheduler_output", "sampled_token_ids"),
+    "_copy_valid_sampled_token_count": ("next_token_ids", "valid_sampled_tokens_count"),
+}
+_RUNNER_ATTRIBUTES = (
+    "drafter",
+    "requests",
+    "input_batch",
+    "device",
+    "discard_request_mask",
+    "valid_sampled_token_count_event",
+    "_draft_probs",
+    "_draft_prob_req_ids",
+)
+_KV_CACHE_ATTRIBUTES = ("enable_caching", "coordinator", "block_pool", "evict_blocks")
 _SPECULATIVE_FIELDS = (
     "method",
     "model",
@@ -71,6 +87,38 @@ def missing_hooks() -> list[str]:
     Raises `ImportError` where vLLM, or one of the modules that the adapter uses, cannot be imported.
     """
     return list(_missing())
+
+
+def missing_drafter_hooks() -> list[str]:
+    """The same for what leaving out the drafter relies on."""
+    return list(_missing_for_deep_off())
+
+
+def _missing_for_deep_off() -> Iterator[str]:
+    from vllm.v1.core.block_pool import BlockPool
+    from vllm.v1.core.kv_cache_coordinator import KVCacheCoordinator
+    from vllm.v1.core.kv_cache_manager import KVCacheManager
+    from vllm.v1.core.sched.output import CachedRequestData, NewRequestData
+    from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
+    from vllm.v1.spec_decode.llm_base_proposer import SpecDecodeBaseProposer
+    from vllm.v1.worker.gpu_model_runner import GPUModelRunner
+
+    for method, parameters in _RUNNER_HOOKS.items():
+        yield from _missing_parameters(GPUModelRunner, method, parameters)
+    yield from _missing_attributes(GPUModelRunner, _RUNNER_ATTRIBUTES)
+    yield from _missing_parameters(
+        SpecDecodeBaseProposer,
+        "prepare_next_token_ids_padded",
+        ("sampled_token_ids", "requests", "gpu_input_batch", "discard_request_mask"),
+    )
+    yield from _missing_attributes(KVCacheManager, _KV_CACHE_ATTRIBUTES)
+    yield from _missing_attributes(KVCacheCoordinator, ("single_type_managers",))
+    yield from _missing_attributes(SingleTypeKVCacheManager, ("block_size", "req_to_blocks"))
+    yield from _missing_attributes(BlockPool, ("null_block",))
+    yield from _missing_attributes(NewRequestData, ("block_ids", "num_computed_tokens"))
+    yield from _missing_attributes(
+        CachedRequestData, ("req_ids", "resumed_req_ids", "new_block_ids", "num_computed_tokens")
+    )
 
 
 def _missing() -> Iterator[str]:
@@ -116,8 +164,9 @@ def _missing_parameters(cls: Any, method: str, parameters: Iterable[str]) -> Ite
 def _missing_attributes(cls: Any, attributes: Iterable[str]) -> Iterator[str]:
     """Attributes that neither the class has nor its constructor sets."""
     known = {*dir(cls), *inspect.get_annotations(cls)}
-    if inspect.isfunction(cls.__init__):
-        known.update(cls.__init__.__code__.co_names)
+    constructor = inspect.unwrap(cls.__init__)
+    if inspect.isfunction(constructor):
+        known.update(constructor.__code__.co_names)
     for attribute in attributes:
         if attribute not in known:
             yield f"{cls.__name__}.{attribute} is missing"

@@ -8,8 +8,10 @@ from typing import Any, Protocol
 
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.reports import StepRecord
+from turbospec.adapters.vllm.drafter import drafter_skipped, skip_drafter
 from turbospec.adapters.vllm.guard import fail_open
 from turbospec.adapters.vllm.intent import read_intent
+from turbospec.adapters.vllm.readiness import Readiness
 from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens
 from turbospec.adapters.vllm.verification import longest_cap, trim_to_caps, trim_to_plan
 
@@ -34,8 +36,9 @@ class EngineControl:
     """Applies plans to one vLLM scheduler and reports its steps.
 
     All methods run in the scheduler's thread. Without a valid plan nothing of the engine's own
-    configuration is touched, save that callers' limits hold. `proposal_settable` and
-    `stop_before_end` say what this engine bears (see `methods` and `verification`).
+    configuration is touched, save that callers' limits hold and unready requests do not speculate.
+    `proposal_settable`, `deep_off` and `stop_before_end` say what this engine bears (see `methods`,
+    `drafter` and `verification`).
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class EngineControl:
         *,
         proposal_settable: bool,
         stop_before_end: bool,
+        deep_off: bool = False,
     ) -> None:
         self.enabled = True
         self._scheduler = scheduler
@@ -53,10 +57,12 @@ class EngineControl:
         self._logger = logger
         self._proposal_settable = proposal_settable
         self._stop_before_end = stop_before_end
+        self._deep_off = deep_off
         self._complained: set[str] = set()
         # Requests that were ever scheduled: those in the queue have nothing to control yet.
         self._known: set[str] = set()
         self._caps: dict[str, int] = {}
+        self._readiness = Readiness(scheduler.kv_cache_manager)
 
         # Of the step being scheduled.
         self._plan: AppliedPlan | None = None
@@ -86,10 +92,13 @@ class EngineControl:
             )
         elif self._caps:
             trim_to_caps(self._scheduler.requests, self._caps)
+        if self._readiness.unready:
+            # After the plan: what they were offered counts as proposed all the same.
+            self._readiness.trim(self._scheduler.requests)
 
     @fail_open
     def after_schedule(self, output: Any) -> None:
-        """Sets the proposal length of the step in vLLM's SchedulerOutput."""
+        """Sets in vLLM's SchedulerOutput how many drafts the step shall propose, and whether at all."""
         scheduled: dict[str, int] = output.num_scheduled_tokens
         for new in output.scheduled_new_reqs:
             if new.req_id not in self._known:
@@ -101,6 +110,11 @@ class EngineControl:
             )
         if self._proposal_settable and (self._plan is not None or self._caps):
             output.num_spec_tokens_to_schedule = self._proposal_length(output)
+        skip = self._plan is not None and self._plan.skip_drafter and self._deep_off
+        if skip:
+            skip_drafter(output)
+        if skip or self._readiness.active:
+            self._readiness.scheduled(output, self._scheduler.requests, skipped=skip)
 
     @fail_open
     def before_update(self, output: Any, runner_output: Any) -> None:
@@ -112,6 +126,7 @@ class EngineControl:
             # after the one before has ended.
             started_ns = max(self._last_update_ns, step.scheduled_ns)
             step.finish(runner_output, self._scheduler.requests, now_ns - started_ns)
+            step.drafter_skipped = drafter_skipped(output)
             self._record = step
         self._last_update_ns = now_ns
 
@@ -122,6 +137,7 @@ class EngineControl:
         if record is not None:
             record.emitted_tokens = emitted_tokens(engine_outputs)
             record.kv_cache_usage_ratio = self._scheduler.kv_cache_manager.usage
+            record.unready = self._readiness.unready
             self._controller.submit(record)
 
     @fail_open
@@ -131,6 +147,7 @@ class EngineControl:
         if request_id in self._known:
             self._known.discard(request_id)
             self._caps.pop(request_id, None)
+            self._readiness.forget(request_id)
             self._controller.close_request(request_id)
 
     @fail_open

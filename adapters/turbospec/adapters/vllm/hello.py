@@ -23,6 +23,7 @@ def make_hello(
     vllm_config: Any,
     support: MethodSupport,
     *,
+    deep_off: bool,
     engine_version: str,
     hardware: str,
     environ: Mapping[str, str],
@@ -55,6 +56,7 @@ def make_hello(
             proposal_settable=support.proposal_settable,
             proposal_saves_draft_cost=support.proposal_saves_draft_cost,
             verification_per_request=support.verification_per_request,
+            deep_off=deep_off,
             # Full graphs are captured for decode batches of one width; ragged ones run piecewise.
             ragged_breaks_graphs=bool(vllm_config.compilation_config.cudagraph_mode.has_full_cudagraphs()),
             # An asynchronous scheduler has scheduled t+1 before it sees the output of t.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE
 from turbospec.adapters.vllm.methods import METHODS, MethodSupport, Status
 
 DISABLE_VARIABLE = "TURBOSPEC_DISABLE"
@@ -35,8 +36,28 @@ def method_support(vllm_config: Any, environ: Mapping[str, str]) -> MethodSuppor
         raise RefusedError(f"method {support.method!r} on model runner {runner}: {support.note}")
     if speculative.parallel_drafting and support.method != "dflash" and runner == 1:
         # The first pass lays out the configured number of slots whatever length it is asked for.
-        return replace(support, proposal_settable=False, proposal_saves_draft_cost=False)
+        return replace(
+            support, proposal_settable=False, proposal_saves_draft_cost=False, drafter_skippable=False
+        )
     return support
+
+
+def deep_off_obstacle(vllm_config: Any, *, hooked: bool) -> str | None:
+    """Why the drafter cannot be skipped in an engine whose method allows it; None where it can.
+
+    `hooked`: the workers of this machine are (see `drafter.hook_workers`).
+    """
+    parallel = vllm_config.parallel_config
+    if parallel.distributed_executor_backend not in ("uni", "mp") or parallel.nnodes > 1:
+        return "its workers may run where TurboSpec is not installed"
+    if vllm_config.kv_transfer_config is not None:
+        return "a KV connector may bring back blocks that were written without the drafter"
+    if not hooked:
+        return (
+            f"vLLM has not loaded TurboSpec's plugin, which needs {CONTROL_ADDRESS_VARIABLE} in the "
+            "environment, and 'turbospec' in VLLM_PLUGINS where that is set"
+        )
+    return None
 
 
 def _refuse_configurations(vllm_config: Any, speculative: Any) -> None:

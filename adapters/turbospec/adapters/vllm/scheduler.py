@@ -10,13 +10,15 @@ from turbospec.adapters.address import control_address
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.vllm import compat
 from turbospec.adapters.vllm.control import EngineControl
+from turbospec.adapters.vllm.drafter import workers_hooked
 from turbospec.adapters.vllm.hello import engine_id, make_hello
 from turbospec.adapters.vllm.methods import MethodSupport
-from turbospec.adapters.vllm.refusal import RefusedError, method_support
+from turbospec.adapters.vllm.refusal import RefusedError, deep_off_obstacle, method_support
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.worker.worker_base import WorkerWrapperBase
 
 logger = init_logger("vllm.turbospec")
 # vLLM configures its own loggers only; the client's lines belong in the same log.
@@ -118,6 +120,7 @@ def _control(scheduler: Any, vllm_config: Any, support: MethodSupport) -> Engine
     hello = make_hello(
         vllm_config,
         support,
+        deep_off=support.drafter_skippable and _can_skip_drafter(vllm_config),
         engine_version=version,
         hardware=current_platform.get_device_name(),
         environ=os.environ,
@@ -129,6 +132,7 @@ def _control(scheduler: Any, vllm_config: Any, support: MethodSupport) -> Engine
         client,
         logger,
         proposal_settable=support.proposal_settable,
+        deep_off=hello.capabilities.deep_off,
         # Full graphs need one width: a request near its end must not make the batch ragged.
         stop_before_end=not hello.capabilities.ragged_breaks_graphs,
     )
@@ -136,6 +140,16 @@ def _control(scheduler: Any, vllm_config: Any, support: MethodSupport) -> Engine
     client.start()
     logger.info("TurboSpec controls engine %s from %s.", engine_id(os.environ), address)
     return control
+
+
+def _can_skip_drafter(vllm_config: Any) -> bool:
+    """Whether deep off works in this engine; where its method allows it and it does not, the log says why."""
+    obstacle = deep_off_obstacle(vllm_config, hooked=workers_hooked(WorkerWrapperBase))
+    if obstacle is None and (missing := compat.missing_drafter_hooks()):
+        obstacle = f"this vLLM differs from the tested ones: {'; '.join(missing)}"
+    if obstacle is not None:
+        logger.info("The drafter always runs, also at length 0: %s.", obstacle)
+    return obstacle is None
 
 
 def _stock_class(vllm_config: Any) -> Any:
