@@ -43,10 +43,10 @@ def test_engine_works_with_a_base_install() -> None:
     assert "--scheduler-cls turbospec.adapters.vllm.scheduler.TurboSpecScheduler" in answer.stdout
 
 
-@pytest.mark.parametrize(("verb", "extra"), [("serve", "sidecar"), ("demo", "demo")])
+@pytest.mark.parametrize(("verb", "extra"), [("serve", "sidecar"), ("demo", "demo"), ("bench e2e", "demo")])
 def test_a_missing_extra_is_named(verb: str, extra: str) -> None:
     """A verb that needs an extra says which and how to get it, with exit status 2."""
-    answer = with_base_install(verb)
+    answer = with_base_install(*verb.split())
     assert answer.returncode == 2, answer.stderr
     assert f"turbospec {verb} needs the {extra!r} extra: pip install 'turbospec[{extra}]'" in answer.stderr
 
@@ -75,6 +75,34 @@ def test_bad_demo_arguments_are_named(
     with pytest.raises(SystemExit, match="2"):
         main(["demo", *arguments])
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--pairs", "high,medium"], "expected high or low, or both"),
+        (["--pairs", "low,low"], "expected high or low, or both"),
+        (["--concurrency", "0"], "each must be from 1 to 64"),
+        (["--repeats", "3"], "must be from 4 to 100"),
+        (["--repeats", "x"], "must be from 4 to 100"),
+        (["--seconds", "0"], "must be from 1 to 600"),
+    ],
+)
+def test_bad_bench_arguments_are_named(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bad value is refused before anything starts."""
+    with pytest.raises(SystemExit, match="2"):
+        main(["bench", "e2e", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_benchmarks_explain_themselves_in_a_base_install() -> None:
+    """`turbospec bench e2e --help` says what is compared, and how long it takes."""
+    answer = with_base_install("bench", "e2e", "--help")
+    assert answer.returncode == 0, answer.stderr
+    for told in ("static:1 to static:6", "vLLM's own table", "minutes on two cores", "--json FILE"):
+        assert told in answer.stdout
 
 
 def test_no_verb_is_an_error(capsys: pytest.CaptureFixture[str]) -> None:

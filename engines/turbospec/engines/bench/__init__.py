@@ -1,0 +1,1 @@
+"""The benchmarks of `turbospec bench`, one module or package each."""

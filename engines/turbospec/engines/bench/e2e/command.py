@@ -1,0 +1,105 @@
+"""The command `turbospec bench e2e`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from turbospec.engines.bench.e2e.schedule import PAIRS, Options, planned_seconds
+from turbospec.engines.stage import command
+
+_DESCRIPTION = """\
+Measures the tokens per second that clients receive from a real vLLM, with a draft model that agrees often
+(high) and one that does not (low), at several concurrencies, under every policy:
+
+  none                  an engine started without speculation
+  idle, off             length 0; off skips the drafter too, where the engine can
+  static:1 to static:6  always that length
+  table                 vLLM's own table of lengths by batch size, without TurboSpec, its entries chosen by
+                        a calibration on this machine beforehand
+  goodput               TurboSpec's default
+
+Every policy sees the same prompts; the order is random within each repeat; one engine is under load at a
+time. goodput is compared with the best of none and the static lengths at each concurrency; that best is
+chosen on one half of the repeats and compared on the other half.
+"""
+
+_MIN_REPEATS, _MAX_REPEATS = 4, 100  # halves that tell their noise; beyond, it takes a day
+
+
+def add_parser(benchmarks: Any) -> None:
+    """Adds `e2e`."""
+    defaults = Options()
+    minutes = planned_seconds(defaults) / 60
+    parser = benchmarks.add_parser(
+        "e2e",
+        help=f"tokens per second under goodput, every fixed length, and none ({minutes:.0f} minutes)",
+        description=_DESCRIPTION,
+        epilog=f"With its defaults it takes about {minutes:.0f} minutes on two cores.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--pairs",
+        type=_pairs,
+        default=list(defaults.pairs),
+        metavar="NAME,NAME",
+        help=f"pairs of made models, by agreement (default: {','.join(defaults.pairs)})",
+    )
+    parser.add_argument(
+        "--concurrency",
+        type=command.concurrencies,
+        default=list(defaults.concurrencies),
+        metavar="N,N,…",
+        help=f"requests at once, each from 1 to {command.MAX_CONCURRENCY} "
+        f"(default: {','.join(map(str, defaults.concurrencies))})",
+    )
+    parser.add_argument(
+        "--repeats",
+        type=_repeats,
+        default=defaults.repeats,
+        metavar="N",
+        help=f"how often each is measured (default: {defaults.repeats})",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=command.seconds,
+        default=defaults.seconds,
+        metavar="N",
+        help=f"how long each time (default: {defaults.seconds:g})",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=command.default_directory(),
+        metavar="DIR",
+        help="where models and logs are kept for the next time (default: %(default)s)",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs it. Returns 1 where it fails, 2 where something is not installed."""
+    return command.run_command("bench e2e", lambda: _bench(args))
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from turbospec.engines.bench.e2e import runner
+
+    options = Options(tuple(args.pairs), tuple(args.concurrency), args.repeats, args.seconds)
+    runner.run(options, args.directory, args.json, Console())
+
+
+def _pairs(text: str) -> list[str]:
+    names = text.split(",")
+    if not set(names) <= set(PAIRS) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"expected {' or '.join(PAIRS)}, or both, got {text!r}")
+    return names
+
+
+def _repeats(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not _MIN_REPEATS <= int(text) <= _MAX_REPEATS:
+        raise argparse.ArgumentTypeError(f"must be from {_MIN_REPEATS} to {_MAX_REPEATS}, got {text!r}")
+    return int(text)

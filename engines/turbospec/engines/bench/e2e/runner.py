@@ -1,0 +1,126 @@
+"""Runs the benchmark: engines, calibration, all windows in their order, then the report."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from turbospec.engines.bench.e2e import calibration, document, table
+from turbospec.engines.bench.e2e.lineup import Lineup, Window
+from turbospec.engines.bench.e2e.measured import Calibration, Measured
+from turbospec.engines.bench.e2e.schedule import (
+    GOODPUT,
+    IDLE,
+    LONGEST_LENGTH,
+    NONE,
+    STATICS,
+    TABLE,
+    Block,
+    Options,
+    block_seconds,
+    blocks,
+    planned_seconds,
+)
+from turbospec.engines.bench.e2e.scoring import Scores
+from turbospec.engines.processes import Children
+from turbospec.engines.stage import engines
+from turbospec.engines.stage.command import MAX_CONCURRENCY
+from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.display import Display
+from turbospec.engines.stage.steering import NotControlledError
+
+_CALIBRATION_SECONDS = 2.0
+# Once per engine and concurrency: first steps allocate, and the controller learns costs and acceptance.
+_WARM_UP_SECONDS = 3.0
+_SEED = 0  # of what comes before the repeats, which have their own numbers as seeds
+_SET_UP_STEPS = 4  # before the first block
+_ATTEMPTS = 3
+
+
+def run(options: Options, directory: Path, json_file: Path | None, console: Console) -> Measured:
+    """The whole benchmark.
+
+    Raises NotInstalledError, ProcessFailedError, NotControlledError or LoadError; whatever happens, no
+    process is left behind.
+    """
+    began = time.monotonic()
+    measured = Measured(options)
+    per_pair = _SET_UP_STEPS + options.repeats * len(options.concurrencies)
+    with Display(console, len(options.pairs) * per_pair) as display:
+        display.say(f"This takes about {planned_seconds(options) / 60:.0f} minutes.")
+        for done, pair in enumerate(options.pairs):
+            later = planned_seconds(options) * (len(options.pairs) - done - 1) / len(options.pairs)
+            _measure_pair(measured, pair, directory, display, later)
+    seconds = time.monotonic() - began
+    scores = Scores(measured.speeds(), (NONE, *STATICS))
+    for line in table.render(measured, scores):
+        console.print(line, highlight=False)
+    console.print(f"Took {seconds / 60:.0f} min; logs are in {directory / 'logs'}.", highlight=False)
+    if json_file is not None:
+        json_file.write_text(json.dumps(document.as_json(measured, scores, seconds), indent=2) + "\n")
+    return measured
+
+
+def _measure_pair(measured: Measured, pair: str, directory: Path, display: Display, later: float) -> None:
+    """All of one pair's windows. `later`: seconds that the pairs after it will take."""
+    options = measured.options
+    logs = directory / "logs" / "bench-e2e" / pair
+    logs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="turbospec-") as sockets, Children(logs) as children:
+        display.begin(f"{pair}: making models, starting the controller and three engines (about a minute)")
+        models = engines.provide_models(children, directory, pair)
+        controller = Controller.choose(Path(sockets))
+        controller.start(children)
+        with Lineup(children, models, controller) as lineup:
+            display.say(f"  look inside meanwhile: turbospec status --address {controller.introspection}")
+            measured.calibrations[pair] = _set_up(options, pair, lineup, display)
+            blocks_left = options.repeats * len(options.concurrencies)
+            for block in blocks(options, pair):
+                minutes = (blocks_left * block_seconds(options) + later) / 60
+                blocks_left -= 1
+                where = f"{pair}: repeat {block.repeat}, {block.concurrency} at once"
+                display.begin(f"{where} (about {minutes:.0f} min left)")
+                for policy in block.policies:
+                    display.detail(f"{where}: {policy} (about {minutes:.0f} min left)")
+                    measured.add(pair, block.concurrency, policy, _window(measured, lineup, block, policy))
+
+
+def _window(measured: Measured, lineup: Lineup, block: Block, policy: str) -> Window:
+    """One window. A hiccup of the machine can make a plan expire; then it is measured again."""
+    for _ in range(_ATTEMPTS - 1):
+        try:
+            return lineup.measure(policy, block.concurrency, measured.options.seconds, seed=block.repeat)
+        except NotControlledError:
+            measured.uncontrolled += 1
+    return lineup.measure(policy, block.concurrency, measured.options.seconds, seed=block.repeat)
+
+
+def _set_up(options: Options, pair: str, lineup: Lineup, display: Display) -> Calibration:
+    """Chooses the table's entries, starts its engine, warms all engines up."""
+    display.begin(f"{pair}: calibrating the table")
+    chosen, speeds = {}, {}
+    for concurrency in options.concurrencies:
+        lineup.measure(IDLE, concurrency, _WARM_UP_SECONDS, seed=_SEED)
+        chosen[concurrency], speeds[concurrency] = calibration.best_length(
+            _measure_length(lineup, concurrency), range(LONGEST_LENGTH + 1), _CALIBRATION_SECONDS
+        )
+    entries = calibration.as_table(chosen, MAX_CONCURRENCY)
+    display.begin(f"{pair}: starting an engine with the table {entries}")
+    lineup.start_table(entries)
+    display.begin(f"{pair}: warming up")
+    for policy in (NONE, TABLE, GOODPUT):
+        for concurrency in options.concurrencies:
+            lineup.measure(policy, concurrency, _WARM_UP_SECONDS, seed=_SEED)
+    return Calibration(entries, speeds)
+
+
+def _measure_length(lineup: Lineup, concurrency: int) -> Callable[[int, float], float]:
+    def measure(length: int, seconds: float) -> float:
+        policy = f"static:{length}" if length else IDLE
+        return lineup.measure(policy, concurrency, seconds, seed=_SEED).tokens_per_second
+
+    return measure

@@ -1,0 +1,57 @@
+"""What is measured, in which order, and how long that takes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+PAIRS = ("high", "low")
+NONE, IDLE, OFF, TABLE, GOODPUT = "none", "idle", "off", "table", "goodput"
+LONGEST_LENGTH = 6
+STATICS = tuple(f"static:{length}" for length in range(1, LONGEST_LENGTH + 1))
+POLICIES = (NONE, IDLE, OFF, *STATICS, TABLE, GOODPUT)
+
+RAMP_SECONDS = 1.2
+"""Before each window: requests are admitted, and plans of the new policy have taken effect."""
+_BETWEEN_SECONDS = 0.15  # connections, counters, the aborts of what still ran
+# Models, four engines and the calibration, once per pair, beside its windows; measured on two cores.
+_SET_UP_SECONDS = 110.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person chooses. `seconds` is the length of a window."""
+
+    pairs: tuple[str, ...] = PAIRS
+    concurrencies: tuple[int, ...] = (1, 4, 16, 32)
+    repeats: int = 6
+    seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """All policies at one concurrency, next to each other in time. `repeat` counts from 1."""
+
+    repeat: int
+    concurrency: int
+    policies: tuple[str, ...]
+
+
+def blocks(options: Options, pair: str) -> Iterator[Block]:
+    """One pair's blocks. Orders are random, and the same in every run with the same options."""
+    draw = random.Random(pair)
+    for repeat in range(1, options.repeats + 1):
+        for concurrency in draw.sample(options.concurrencies, len(options.concurrencies)):
+            yield Block(repeat, concurrency, tuple(draw.sample(POLICIES, len(POLICIES))))
+
+
+def block_seconds(options: Options) -> float:
+    """How long a block takes."""
+    return len(POLICIES) * (RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS)
+
+
+def planned_seconds(options: Options) -> float:
+    """How long everything takes, about."""
+    per_pair = options.repeats * len(options.concurrencies) * block_seconds(options)
+    return len(options.pairs) * (_SET_UP_SECONDS + per_pair)
