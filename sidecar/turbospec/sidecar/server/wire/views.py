@@ -42,7 +42,8 @@ def summary(engine: Engine, now: float) -> pb.EngineSummary:
         uncontrolled_reason=why_not or "",
         policy=engine.controller.policy_spec,
         shadow=engine.directives.shadow,
-        requests=newest.requests if newest else 0,
+        # Of coalesced steps the counts are summed.
+        requests=round(newest.requests / newest.steps) if newest else 0,
         proposal_length=last.decision.proposal_length if last else 0,
         mean_verification_length=_mean(last) if last else 0.0,
         reason=REASONS[last.decision.reason] if last else spec.PLAN_REASON_UNSPECIFIED,
