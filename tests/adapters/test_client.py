@@ -3,12 +3,14 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from support.controllers import ControllerProcess
+from support.patience import PATIENCE_SECONDS, Watch
 from support.stepping import MAX_LENGTH, Stepper, make_hello
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.exchange import QUEUE_LIMIT
@@ -25,18 +27,19 @@ def test_steps_are_reported_and_plans_come_back(
     controller = start_controller()
     stepper = Stepper(client)
 
-    def named() -> dict[str, int]:
-        return stepper.plan.verification_lengths if stepper.plan is not None else {}
+    def names_a_live_request() -> bool:
+        return stepper.plan is not None and not stepper.plan.verification_lengths.keys().isdisjoint(
+            stepper.live
+        )
 
-    stepper.run_until_controlled(within=3.0)
-    stepper.run_until(lambda: stepper.live[0] in named(), within=3.0)
-    stepper.run(200)
-    stepper.run_until(lambda: len(controller.received("report")) > 100, within=5.0)
+    stepper.run_until(names_a_live_request)
     plan = stepper.plan
     assert plan is not None
     assert plan.proposal_length == 3
     assert set(plan.verification_lengths.values()) == {3}
     assert plan.verification_length("a request that it does not know") == 2
+    stepper.run(200)
+    stepper.run_until(lambda: len(controller.received("report")) > 100)
     hello = controller.received("hello")[0]
     assert hello["protocol_version"] == 1
     assert int(hello["epoch"]) > 0
@@ -44,7 +47,13 @@ def test_steps_are_reported_and_plans_come_back(
     sequences = [int(report["sequence"]) for report in reports]
     steps = [report["steps"] for report in reports]
     assert sequences == [sum(steps[: i + 1]) for i in range(len(steps))], "no step is missing"
-    assert {report["plan_age_steps"] for report in reports if "plan_age_steps" in report} <= set(range(1, 50))
+    controlled = [report for report in reports if "plan_version" in report]
+    assert controlled
+    for report in controlled:
+        # The controller makes one plan of each report, and numbers both alike.
+        assert (
+            report["plan_age_steps"] == int(report["sequence"]) - sequences[int(report["plan_version"]) - 1]
+        )
     assert client.connected
     assert client.counters().connections == 1
 
@@ -68,7 +77,7 @@ def test_live_requests_survive_an_overflowing_queue(address: str, start_controll
     controller = start_controller()
     client.start()
     try:
-        stepper.run_until_controlled(within=3.0)
+        stepper.run_until_controlled()
     finally:
         client.close()
     mirror = {
@@ -81,24 +90,33 @@ def test_live_requests_survive_an_overflowing_queue(address: str, start_controll
     assert len(mirror) == 4
 
 
+def number(request_id: str) -> int:
+    return int(request_id.removeprefix("request-"))
+
+
 def test_a_restarted_controller_gets_the_live_requests(
     client: ControlClient, start_controller: StartController
 ) -> None:
     """After kill -9 and a restart: a new epoch, numbers from 1, all live requests, in control within 3 s."""
     first = start_controller()
     stepper = Stepper(client)
-    stepper.run_until_controlled(within=3.0)
+    stepper.run_until_controlled()
     stepper.run(100)
     first.kill()
-    stepper.run_until(lambda: not client.connected, within=2.0)
+    stepper.run_until(lambda: not client.connected)
     stepper.run(300)
     assert client.fallbacks()["DISCONNECTED"] >= 300
+    oldest = number(stepper.live[0])
     second = start_controller()
-    stepper.run_until_controlled(within=3.0)
-    stepper.run_until(lambda: len(second.received("hello")) == 2, within=1.0)
-    hellos = second.received("hello")
-    assert hellos[0]["epoch"] != hellos[1]["epoch"]
-    assert {r["request_id"] for r in hellos[1]["live_requests"]} & set(stepper.live)
+    with Watch() as watch:
+        stepper.run_until_controlled()
+    assert watch.seconds < 3.0
+    before, after = second.received("hello")
+    assert before["epoch"] != after["epoch"]
+    # Requests leave in the order in which they came: those live at one moment have adjacent numbers.
+    live = sorted(number(request["request_id"]) for request in after["live_requests"])
+    assert live == list(range(live[0], live[0] + len(stepper.live)))
+    assert oldest <= live[0] <= number(stepper.live[0])
     assert client.counters().connections == 2
 
 
@@ -108,7 +126,9 @@ def test_a_draining_controller_is_left_and_found_again(
     """`Drain` ends the connection; the client comes back after the time it was told."""
     controller = start_controller("drains")
     stepper = Stepper(client)
-    stepper.run_until(lambda: len(controller.received("hello")) >= 2, within=5.0)
+    stepper.run_until(lambda: len(controller.received("hello")) >= 2)
+    first, second, *_ = controller.times("hello")
+    assert second - first >= 0.3
     assert not client.disabled
 
 
@@ -126,11 +146,11 @@ def test_a_fault_disables_the_client_and_is_logged_once(
     client.start()
     stepper = Stepper(client)
     if place == "record":
-        stepper.run_until_controlled(within=3.0)
+        stepper.run_until_controlled()
         record = StepRecord()
         record.emitted_tokens = -(10**9)  # no report can hold this
         client.submit(record)
-    stepper.run_until(lambda: client.disabled, within=3.0)
+    stepper.run_until(lambda: client.disabled)
     stepper.run(100)
     assert client.current() is None
     faults = [r for r in caplog.records if r.levelno == logging.ERROR]
@@ -153,28 +173,28 @@ def test_the_proposal_length_of_an_engine_that_cannot_change_it(
     client = ControlClient(address, hello)
     client.start()
     stepper = Stepper(client)
-    stepper.run_until_controlled(within=3.0)
+    plan = stepper.run_until_controlled()
     client.close()
-    assert stepper.plan is not None
-    assert stepper.plan.proposal_length == MAX_LENGTH
+    assert plan.proposal_length == MAX_LENGTH
 
 
 def test_a_process_with_a_client_can_exit(address: str, start_controller: StartController) -> None:
     """An engine that simply ends is not held up by the client's threads."""
     start_controller()
     program = (
-        "import sys; sys.path[:0] = sys.argv[2:]\n"
+        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
         "from support.stepping import Stepper, make_hello\n"
         "from turbospec.adapters.client import ControlClient\n"
         "client = ControlClient(sys.argv[1], make_hello); client.start()\n"
-        "Stepper(client).run_until_controlled(within=5.0)"
+        "Stepper(client).run_until_controlled()\n"
+        "print(time.monotonic())"
     )
     root = Path(__file__).parents[2]
     paths = [str(root / name) for name in ("proto", "adapters", "tests")]
-    started = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", program, address, *paths], timeout=30, check=False)
+    command = [sys.executable, "-c", program, address, *paths]
+    done = subprocess.run(command, timeout=200, check=False, stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - float(done.stdout) < 4.0  # `close` gives its thread 5 s
 
 
 def test_a_client_can_be_told_to_stop_without_waiting(
@@ -183,16 +203,21 @@ def test_a_client_can_be_told_to_stop_without_waiting(
     """Also with a controller that does not answer any more; what comes after is neither taken nor given."""
     controller = start_controller()
     stepper = Stepper(client)
-    stepper.run_until_controlled(within=3.0)
+    stepper.run_until_controlled()
     controller.pause()
-    started = time.monotonic()
-    client.stop()
-    assert time.monotonic() - started < 0.1
+    # While its lock is held the client's thread gets nowhere, so that waiting for it would take for ever.
+    with client._lock:
+        stop = threading.Thread(target=client.stop, daemon=True)
+        stop.start()
+        with Watch() as watch:
+            stop.join(timeout=PATIENCE_SECONDS)
+        waiting = len(client._exchange.queue)
+    assert watch.seconds < 1.0
     assert client.disabled
     stepper.run(10)
-    assert len(client._exchange.queue) <= 1
+    assert len(client._exchange.queue) <= waiting
     thread = client._thread
     assert thread is not None
-    thread.join(timeout=2.0)
+    thread.join(timeout=PATIENCE_SECONDS)
     assert not thread.is_alive()
     assert client.current() is None

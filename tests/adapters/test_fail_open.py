@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from support.blocking_client import BlockingClient
 from support.controllers import ControllerProcess
+from support.patience import PATIENCE_SECONDS, Watch
 from support.stepping import Stepper, make_hello
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.exchange import QUEUE_LIMIT
@@ -16,16 +17,16 @@ STEPS_WHILE_STOPPED = 400
 
 
 def run_while_stopped(
-    client: ControlClient, controller: ControllerProcess
+    client: ControlClient, controller: ControllerProcess, seconds: float
 ) -> tuple[Stepper, threading.Thread]:
-    """Controls an engine, stops the controller, and lets the engine run on in a thread of its own."""
+    """Controls an engine, stops the controller, and gives the engine, now a thread, so long to run on."""
     client.start()
     stepper = Stepper(client)
-    stepper.run_until_controlled(within=3.0)
+    stepper.run_until_controlled()
     controller.pause()
     engine = threading.Thread(target=stepper.run, args=(STEPS_WHILE_STOPPED,), daemon=True)
     engine.start()
-    engine.join(timeout=3.0)  # less than the time after which the stream counts as dead
+    engine.join(seconds)
     return stepper, engine
 
 
@@ -35,12 +36,14 @@ def test_an_engine_never_waits_for_a_stopped_controller(
     """While the controller is stopped, hundreds of steps finish, and plans expire."""
     controller = start_controller()
     client = ControlClient(address, make_hello)
-    stepper, engine = run_while_stopped(client, controller)
+    stepper, engine = run_while_stopped(client, controller, PATIENCE_SECONDS)
     assert not engine.is_alive()
+    stepper.run_until(lambda: client.fallbacks().get("EXPIRED", 0) > 50)
     assert stepper.plan is None
-    assert client.fallbacks()["EXPIRED"] > 50
     controller.resume()
-    stepper.run_until_controlled(within=3.0)
+    with Watch() as watch:
+        stepper.run_until_controlled()
+    assert watch.seconds < 3.0
     client.close()
 
 
@@ -48,10 +51,14 @@ def test_the_test_above_detects_a_client_that_waits(address: str, start_controll
     """The negative control: with a client that waits on the engine's thread the steps do not finish."""
     controller = start_controller()
     client = BlockingClient(address, make_hello)
-    _, engine = run_while_stopped(client, controller)
+    # Less than the time after which the stream counts as dead: this client would wait for a plan for ever.
+    stepper, engine = run_while_stopped(client, controller, 2.0)
+    steps = stepper.steps
+    time.sleep(0.5)
     assert engine.is_alive()
+    assert stepper.steps == steps
     controller.resume()
-    engine.join(timeout=10.0)
+    engine.join(PATIENCE_SECONDS)
     assert not engine.is_alive(), "it waited for nothing else"
     client.close()
 
@@ -62,16 +69,18 @@ def test_a_stopped_controller_is_in_control_again_soon(
     """SIGSTOP: nothing piles up meanwhile, and control is back within 3 s, without a replay."""
     controller = start_controller()
     stepper = Stepper(client)
-    stepper.run_until_controlled(within=3.0)
+    stepper.run_until_controlled()
     controller.pause()
     until = time.monotonic() + 2.0
     while time.monotonic() < until:
         stepper.run(10)
         assert len(client._exchange.queue) < QUEUE_LIMIT / 4
-    assert stepper.plan is None
+    stepper.run_until(lambda: stepper.plan is None)
     reported = len(controller.received("report"))
     controller.resume()
-    stepper.run_until_controlled(within=3.0)
+    with Watch() as watch:
+        stepper.run_until_controlled()
+    assert watch.seconds < 3.0
     assert len(controller.received("report")) - reported < 100, "no backlog is replayed step by step"
     assert client.connected
 
@@ -80,7 +89,7 @@ def test_a_controller_that_never_answers(client: ControlClient, start_controller
     """It takes reports and says nothing: few are sent, the rest is summed, and the stream is given up."""
     controller = start_controller("mute")
     stepper = Stepper(client)
-    stepper.run_until(lambda: len(controller.received("hello")) >= 2, within=8.0)
+    stepper.run_until(lambda: len(controller.received("hello")) >= 2)
     assert len(controller.received("report")) <= 40
     assert client.fallbacks()["NO_PLAN"] > 100
     assert client.counters().dropped_steps > 100

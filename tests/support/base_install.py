@@ -33,6 +33,6 @@ def with_base_install(
         env=environment(env),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=200,
         check=False,
     )

@@ -7,9 +7,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
+
+from support.patience import wait_until
 
 _ROOT = Path(__file__).parents[2]
 
@@ -19,6 +20,10 @@ class ControllerProcess:
 
     def __init__(self, address: str, behaviour: str, journal: Path) -> None:
         self._journal = journal
+        if journal.exists():
+            # A killed predecessor may have left half a line.
+            written = journal.read_bytes()
+            journal.write_bytes(written[: written.rfind(b"\n") + 1])
         served = len(self.received("serving"))
         script = Path(__file__).with_name("controller.py")
         roots = os.pathsep.join(str(_ROOT / root) for root in ("proto", "sidecar", "adapters", "engines"))
@@ -26,19 +31,26 @@ class ControllerProcess:
             [sys.executable, str(script), address, behaviour, str(journal)],
             env={**os.environ, "PYTHONPATH": roots},
         )
-        deadline = time.monotonic() + 20
-        while len(self.received("serving")) == served:
+
+        def serving() -> bool:
             assert self.process.poll() is None, "the controller did not start"
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+            return len(self.received("serving")) > served
+
+        wait_until(serving, "serving")
 
     def received(self, kind: str) -> list[dict[str, Any]]:
         """What it wrote down so far, oldest first."""
+        return [entry["content"] for entry in self._entries() if entry["kind"] == kind]
+
+    def times(self, kind: str) -> list[float]:
+        """When it wrote that down, in seconds of the monotonic clock."""
+        return [entry["at"] for entry in self._entries() if entry["kind"] == kind]
+
+    def _entries(self) -> list[dict[str, Any]]:
         if not self._journal.exists():
             return []
         # The last piece may be half a line.
-        lines = self._journal.read_text().split("\n")[:-1]
-        return [entry["content"] for entry in map(json.loads, lines) if entry["kind"] == kind]
+        return [json.loads(line) for line in self._journal.read_text().split("\n")[:-1]]
 
     def pause(self) -> None:
         self.process.send_signal(signal.SIGSTOP)

@@ -7,12 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import grpc
 from google.protobuf.json_format import MessageToDict
+from support.patience import PATIENCE_SECONDS, wait_until
 from turbospec.v1 import (
     introspection_pb2,
     introspection_pb2_grpc,
@@ -48,24 +48,25 @@ class Sidecar:
             self.process = subprocess.Popen(
                 command, env={**os.environ, "PYTHONPATH": SOURCE_ROOTS}, stdout=log, stderr=log
             )
-        deadline = time.monotonic() + 30
-        while not ready.exists():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"the controller did not start:\n{self._log.read_text()}")
-            time.sleep(0.05)
+
+        def serving() -> bool:
+            assert self.process.poll() is None, f"the controller did not start:\n{self._log.read_text()}"
+            return ready.exists()
+
+        wait_until(serving, "serving")
         self._addresses = json.loads(ready.read_text())
 
     def set_policy(self, policy: str) -> None:
         """For all engines, those included that connect later."""
         with grpc.insecure_channel(self._addresses["operations"]) as channel:
             stub = operations_pb2_grpc.OperationsServiceStub(channel)
-            stub.SetPolicy(operations_pb2.SetPolicyRequest(policy=policy), timeout=5)
+            stub.SetPolicy(operations_pb2.SetPolicyRequest(policy=policy), timeout=PATIENCE_SECONDS)
 
     def engines(self) -> list[dict[str, Any]]:
         """What introspection lists, as JSON."""
         with grpc.insecure_channel(self._addresses["introspection"]) as channel:
             stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
-            answer = stub.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=5)
+            answer = stub.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=PATIENCE_SECONDS)
         listed = MessageToDict(answer, preserving_proto_field_name=True)
         return list(listed.get("engines", []))
 
@@ -82,6 +83,6 @@ class Sidecar:
             self.process.send_signal(signal.SIGCONT)
             self.process.terminate()
             try:
-                self.process.wait(15)
+                self.process.wait(PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
                 self.kill()

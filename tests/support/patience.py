@@ -1,0 +1,49 @@
+"""Time in tests: how long to wait for what must come, and bounds that hold on a machine that stalls."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+# For what must come. Only a test that fails waits as long, so it may be many times the usual.
+PATIENCE_SECONDS = 60.0
+
+_TICK_SECONDS = 0.02
+_LATE_SECONDS = 0.1
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Returns once `condition` holds. Fails with `what` after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not {what} within {seconds:g} s"
+        time.sleep(0.02)
+
+
+class Watch:
+    """Measures the seconds of a block, without those in which the machine did not run this process.
+
+    "Within 3 s" promises what the program does, not what a busy machine lets it do. A thread ticks meanwhile,
+    and of a tick that comes far too late only the usual part counts.
+    """
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._tick, daemon=True)
+
+    def _tick(self) -> None:
+        last = time.monotonic()
+        while not self._done.wait(_TICK_SECONDS):
+            now = time.monotonic()
+            self.seconds += min(now - last, _LATE_SECONDS)
+            last = now
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
