@@ -116,10 +116,12 @@ def control(
 
 
 def main(address: str, behaviour: str, journal_path: str) -> None:
-    with open(journal_path, "a", buffering=1) as file:
+    # Unbuffered and line by line: threads of several streams write, and the test reads meanwhile.
+    with open(journal_path, "ab", buffering=0) as file:
 
         def journal(kind: str, content: object) -> None:
-            print(json.dumps({"kind": kind, "at": time.monotonic(), "content": content}), file=file)
+            line = json.dumps({"kind": kind, "at": time.monotonic(), "content": content})
+            file.write(f"{line}\n".encode())
 
         handler = grpc.stream_stream_rpc_method_handler(
             lambda requests, context: control(behaviour, journal, requests, context)
