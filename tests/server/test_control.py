@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
 
 import grpc
 import pytest
 from support.engine_stream import EngineStream, hello, opened, report
+from support.patience import PATIENCE_SECONDS, Watch
 from support.serving import Server
 from turbospec.v1 import introspection_pb2 as ipb
 from turbospec.v1 import speculation_pb2 as pb
@@ -81,18 +81,18 @@ def test_two_engines_with_one_id(server: Server) -> None:
 
 
 def test_a_restarted_engine_gets_in_at_once_and_what_was_learnt_stays(server: Server) -> None:
-    """The old stream of a killed engine never blocks the new one, and the estimators go on from there."""
+    """The old stream of a killed engine does not block the new one, and the estimators go on from there."""
     engine = EngineStream.connected(server.control, engine_id="phoenix")
     for sequence in range(1, 21):
         engine.plan(report(sequence))
     evidence = list(server.engine("phoenix").acceptance.evidence)
     for connection in range(10):
-        engine.close()
-        started = time.monotonic()
-        engine = EngineStream.connected(
-            server.control, engine_id="phoenix", epoch=connection, live_requests=[opened(0)]
-        )
-        assert time.monotonic() - started < 1.0
+        engine.hang_up()
+        with Watch() as watch:
+            engine = EngineStream.connected(
+                server.control, engine_id="phoenix", epoch=connection, live_requests=[opened(0)]
+            )
+        assert watch.seconds < 2.0
         state = server.engine("phoenix")
         assert list(state.acceptance.evidence) == evidence
         assert state.summary.steps == 0
@@ -119,14 +119,14 @@ def test_a_request_can_be_looked_up_while_it_lives(server: Server) -> None:
     with EngineStream.connected(server.control, engine_id="requests") as engine:
         engine.plan(report(1, opened=[opened(0, label="chat", max_draft=4), opened(1)]))
         asked = ipb.GetRequestRequest(engine_id="requests", request_id="request-0")
-        state = server.look.GetRequest(asked, timeout=5)
+        state = server.look.GetRequest(asked, timeout=PATIENCE_SECONDS)
         assert (state.slot, state.label, state.max_draft, state.prompt_tokens) == (0, "chat", 4, 100)
         assert (state.verified, state.accepted) == (3, 2)
         assert list(state.acceptance.survivals) == sorted(state.acceptance.survivals, reverse=True)
         assert state.HasField("verification_length")
         engine.plan(report(2, closed_slots=[0]))
         with pytest.raises(grpc.RpcError) as error:
-            server.look.GetRequest(asked, timeout=5)
+            server.look.GetRequest(asked, timeout=PATIENCE_SECONDS)
         assert error.value.code() is grpc.StatusCode.NOT_FOUND
         assert "request-0" in error.value.details()
 

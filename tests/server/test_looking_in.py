@@ -15,6 +15,7 @@ from google.protobuf.json_format import MessageToDict
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from support.engine_stream import EngineStream, report
+from support.patience import PATIENCE_SECONDS
 from support.serving import Server
 from turbospec.v1 import introspection_pb2 as pb
 from turbospec.v1 import speculation_pb2 as spec
@@ -45,7 +46,7 @@ def answer(message: Any) -> dict[str, Any]:
 @pytest.mark.usefixtures("engine")
 def test_the_list_says_at_a_glance_what_goes_on(server: Server) -> None:
     """Per engine: lengths and why, acceptance, goodput, plan age, fallbacks, as JSON with units in names."""
-    listed = server.look.ListEngines(pb.ListEnginesRequest(), timeout=5)
+    listed = server.look.ListEngines(pb.ListEnginesRequest(), timeout=PATIENCE_SECONDS)
     (seen,) = [e for e in answer(listed)["engines"] if e["engine_id"] == "seen"]
     assert {
         "engine_id", "connected", "controlled", "policy", "requests", "reason", "acceptance_ratio",
@@ -82,7 +83,9 @@ def test_one_engine_in_full(server: Server) -> None:
 @pytest.mark.usefixtures("engine")
 def test_decisions_are_explained_newest_first(server: Server) -> None:
     """Ten unless asked for more, each with a sentence, and where lengths were compared, one chosen."""
-    explained = server.look.ExplainDecisions(pb.ExplainDecisionsRequest(engine_id="seen"), timeout=5)
+    explained = server.look.ExplainDecisions(
+        pb.ExplainDecisionsRequest(engine_id="seen"), timeout=PATIENCE_SECONDS
+    )
     versions = [d.plan_version for d in explained.decisions]
     assert versions == sorted(versions, reverse=True)
     assert len(versions) == 10
@@ -94,10 +97,14 @@ def test_decisions_are_explained_newest_first(server: Server) -> None:
         for c in decision.candidates:
             predicted = c.expected_tokens / c.predicted_step_seconds
             assert math.isclose(c.predicted_goodput_tokens_per_second, predicted, rel_tol=1e-2)
-    more = server.look.ExplainDecisions(pb.ExplainDecisionsRequest(engine_id="seen", limit=256), timeout=5)
+    more = server.look.ExplainDecisions(
+        pb.ExplainDecisionsRequest(engine_id="seen", limit=256), timeout=PATIENCE_SECONDS
+    )
     assert len(more.decisions) == 61
     with pytest.raises(grpc.RpcError) as error:
-        server.look.ExplainDecisions(pb.ExplainDecisionsRequest(engine_id="seen", limit=257), timeout=5)
+        server.look.ExplainDecisions(
+            pb.ExplainDecisionsRequest(engine_id="seen", limit=257), timeout=PATIENCE_SECONDS
+        )
     assert error.value.details() == "limit: at most 256, not 257"
 
 
@@ -105,7 +112,7 @@ def test_decisions_can_be_watched(server: Server) -> None:
     """New ones arrive as they are made, no more per second than asked for."""
     with EngineStream.connected(server.control, engine_id="watched") as engine:
         watch = server.look.WatchDecisions(
-            pb.WatchDecisionsRequest(engine_id="watched", max_per_second=20.0), timeout=10
+            pb.WatchDecisionsRequest(engine_id="watched", max_per_second=20.0), timeout=PATIENCE_SECONDS
         )
         assert next(watch).decision.plan_version == 1
         started = time.monotonic()
@@ -143,9 +150,7 @@ def test_why_an_engine_is_not_controlled_is_a_sentence(server: Server) -> None:
         )
         engine.plan(report(2, plan_version=1))
         assert server.engine("alone").summary.controlled
-    deadline = time.monotonic() + 5
-    while server.engine("alone").summary.connected:
-        assert time.monotonic() < deadline
+    assert not server.engine("alone").summary.connected
     assert reason().startswith("disconnected for ")
 
 
@@ -169,13 +174,16 @@ def test_health_has_named_components(own_server: Server) -> None:
     health = health_pb2_grpc.HealthStub(own_server.channel)
     for name in ("", "IntrospectionService", "OperationsService", "SpeculationService"):
         service = f"turbospec.v1.{name}" if name else ""
-        assert health.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status == serving
+        assert (
+            health.Check(health_pb2.HealthCheckRequest(service=service), timeout=PATIENCE_SECONDS).status
+            == serving
+        )
     with pytest.raises(grpc.RpcError):
-        health.Check(health_pb2.HealthCheckRequest(service="turbospec.v1.Nothing"), timeout=5)
+        health.Check(health_pb2.HealthCheckRequest(service="turbospec.v1.Nothing"), timeout=PATIENCE_SECONDS)
     with grpc.insecure_channel(own_server.control) as channel:
         at_control = health_pb2_grpc.HealthStub(channel)
-        assert at_control.Check(health_pb2.HealthCheckRequest(), timeout=5).status == serving
-    watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=10)
+        assert at_control.Check(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS).status == serving
+    watch = health.Watch(health_pb2.HealthCheckRequest(), timeout=PATIENCE_SECONDS)
     assert next(watch).status == serving
     own_server.process.send_signal(signal.SIGTERM)
     assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING

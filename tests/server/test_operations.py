@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from support.engine_stream import EngineStream, report
+from support.patience import PATIENCE_SECONDS
 from support.serving import Server, turbospec
 from turbospec.v1 import operations_pb2 as pb
 from turbospec.v1 import operations_pb2_grpc
@@ -34,9 +35,9 @@ def server(tmp_path_factory: pytest.TempPathFactory, settings_file: Path) -> Ite
 def engine(server: Server, settings_file: Path) -> Iterator[EngineStream]:
     """An engine under the default policy."""
     settings_file.write_text("")
-    server.operate.ReloadSettings(pb.ReloadSettingsRequest(), timeout=5)
-    server.operate.SetPolicy(pb.SetPolicyRequest(policy="goodput", shadow=False), timeout=5)
-    server.operate.SetCap(pb.SetCapRequest(), timeout=5)
+    server.operate.ReloadSettings(pb.ReloadSettingsRequest(), timeout=PATIENCE_SECONDS)
+    server.operate.SetPolicy(pb.SetPolicyRequest(policy="goodput", shadow=False), timeout=PATIENCE_SECONDS)
+    server.operate.SetCap(pb.SetCapRequest(), timeout=PATIENCE_SECONDS)
     with EngineStream.connected(server.control, engine_id="vllm-0") as engine:
         engine.plan(report(1))
         yield engine
@@ -44,7 +45,7 @@ def engine(server: Server, settings_file: Path) -> Iterator[EngineStream]:
 
 def refusal(call: grpc.UnaryUnaryMultiCallable, request: Message) -> tuple[grpc.StatusCode, str]:
     with pytest.raises(grpc.RpcError) as error:
-        call(request, timeout=5)
+        call(request, timeout=PATIENCE_SECONDS)
     return error.value.code(), error.value.details()
 
 
@@ -54,7 +55,7 @@ def only(engine_id: str, rank: int | None = None) -> pb.EngineSelector:
 
 def test_a_new_policy_reaches_the_engine_at_once(server: Server, engine: EngineStream) -> None:
     """Without waiting for a report: a plan with the new lengths comes by itself, also for later engines."""
-    answer = server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:4"), timeout=5)
+    answer = server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:4"), timeout=PATIENCE_SECONDS)
     assert "vllm-0/0" in answer.engines
     plan = engine.next().plan
     assert (plan.batch_proposal_length, set(plan.verification_lengths)) == (4, {4})
@@ -67,7 +68,7 @@ def test_a_new_policy_reaches_the_engine_at_once(server: Server, engine: EngineS
 @pytest.mark.usefixtures("engine")
 def test_off_skips_the_drafter_where_that_can_be_done(server: Server) -> None:
     """And it shows; an engine that cannot skip its drafter idles at length 0."""
-    server.operate.SetPolicy(pb.SetPolicyRequest(policy="off"), timeout=5)
+    server.operate.SetPolicy(pb.SetPolicyRequest(policy="off"), timeout=PATIENCE_SECONDS)
     able = spec.Capabilities(proposal_settable=True, verification_per_request=True, deep_off=True)
     with EngineStream.connected(server.control, engine_id="able", capabilities=able) as engine:
         plan = engine.plan(report(1))
@@ -88,7 +89,9 @@ def test_off_skips_the_drafter_where_that_can_be_done(server: Server) -> None:
 def test_a_policy_for_one_engine_leaves_others_alone(server: Server) -> None:
     """And outlives its reconnect."""
     with EngineStream.connected(server.control, engine_id="other") as other:
-        server.operate.SetPolicy(pb.SetPolicyRequest(engine=only("other", 0), policy="static:2"), timeout=5)
+        server.operate.SetPolicy(
+            pb.SetPolicyRequest(engine=only("other", 0), policy="static:2"), timeout=PATIENCE_SECONDS
+        )
         assert other.next().plan.batch_proposal_length == 2
         assert server.engine("vllm-0").summary.policy == "goodput"
     with EngineStream.connected(server.control, engine_id="other") as other:
@@ -97,7 +100,7 @@ def test_a_policy_for_one_engine_leaves_others_alone(server: Server) -> None:
 
 def test_shadow_is_announced_and_marked(server: Server, engine: EngineStream) -> None:
     """Configure says it, every plan carries it, and the summary explains it."""
-    server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:1", shadow=True), timeout=5)
+    server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:1", shadow=True), timeout=PATIENCE_SECONDS)
     assert engine.next().configure.shadow
     assert engine.next().plan.shadow
     summary = server.engine("vllm-0").summary
@@ -107,13 +110,13 @@ def test_shadow_is_announced_and_marked(server: Server, engine: EngineStream) ->
 
 def test_a_cap_holds_whatever_the_policy(server: Server, engine: EngineStream) -> None:
     """Set, kept over a change of policy, and taken away."""
-    server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:4"), timeout=5)
+    server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:4"), timeout=PATIENCE_SECONDS)
     assert engine.next().plan.batch_proposal_length == 4
-    server.operate.SetCap(pb.SetCapRequest(max_length=1), timeout=5)
+    server.operate.SetCap(pb.SetCapRequest(max_length=1), timeout=PATIENCE_SECONDS)
     assert engine.next().plan.batch_proposal_length == 1
-    server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:3"), timeout=5)
+    server.operate.SetPolicy(pb.SetPolicyRequest(policy="static:3"), timeout=PATIENCE_SECONDS)
     assert engine.next().plan.batch_proposal_length == 1
-    server.operate.SetCap(pb.SetCapRequest(), timeout=5)
+    server.operate.SetCap(pb.SetCapRequest(), timeout=PATIENCE_SECONDS)
     assert engine.next().plan.batch_proposal_length == 3
 
 
@@ -160,7 +163,7 @@ def test_sighup_reloads_and_a_bad_file_keeps_the_old(
     assert engine.next().plan.batch_proposal_length == 2
     settings_file.write_text('policy = "static:x"\n')
     server.process.send_signal(signal.SIGHUP)
-    (event,) = server.wait_for("settings.rejected")
+    event = server.wait_for("settings.rejected")[-1]
     assert f"policy in {settings_file}" in event["error"]
     code, details = refusal(server.operate.ReloadSettings, pb.ReloadSettingsRequest())
     assert code is grpc.StatusCode.INVALID_ARGUMENT
@@ -172,10 +175,10 @@ def test_sighup_reloads_and_a_bad_file_keeps_the_old(
 def test_settings_that_need_a_restart_are_told(server: Server, settings_file: Path) -> None:
     """They are not applied half: the answer has only what changed, the log has the rest."""
     settings_file.write_text("length_cap = 1\nmax_engines = 5\n")
-    answer = server.operate.ReloadSettings(pb.ReloadSettingsRequest(), timeout=5)
+    answer = server.operate.ReloadSettings(pb.ReloadSettingsRequest(), timeout=PATIENCE_SECONDS)
     assert list(answer.changed) == ["length_cap=1"]
     assert server.events("settings.reloaded")[-1]["need_restart"] == ["max_engines"]
-    server.operate.ReloadSettings(pb.ReloadSettingsRequest(), timeout=5)
+    server.operate.ReloadSettings(pb.ReloadSettingsRequest(), timeout=PATIENCE_SECONDS)
     assert server.events("settings.reloaded")[-1]["need_restart"] == ["max_engines"]  # it still does
 
 
@@ -190,9 +193,9 @@ def test_operations_over_tcp_need_the_token(tmp_path: Path) -> None:
         request = pb.SetPolicyRequest(policy="idle")
         for metadata in ([], [("authorization", "Bearer sesam")], [("authorization", "sesame")]):
             with pytest.raises(grpc.RpcError) as error:
-                stub.SetPolicy(request, metadata=metadata, timeout=5)
+                stub.SetPolicy(request, metadata=metadata, timeout=PATIENCE_SECONDS)
             assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
-        stub.SetPolicy(request, metadata=[("authorization", "Bearer sesame")], timeout=5)
+        stub.SetPolicy(request, metadata=[("authorization", "Bearer sesame")], timeout=PATIENCE_SECONDS)
         token.write_text("other")
         token_flags = ("--address", server.operations, "--token-file", str(token))
         assert turbospec("set-policy", "static:2", *token_flags).returncode == 0

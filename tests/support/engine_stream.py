@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import queue
+import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
 import grpc
+from support.patience import PATIENCE_SECONDS
 from turbospec.v1 import speculation_pb2 as pb
 
 
@@ -68,7 +70,8 @@ class EngineStream:
             "/turbospec.v1.SpeculationService/Control",
             response_deserializer=pb.ControlResponse.FromString,
         )
-        self._call = control(iter(self._requests.get, None), timeout=60)
+        # Not below what a slow machine takes for a file of tests: some streams are shared by all of one.
+        self._call = control(iter(self._requests.get, None), timeout=1800)
         self._responses: Iterator[pb.ControlResponse] = iter(self._call)
 
     @classmethod
@@ -108,9 +111,18 @@ class EngineStream:
         return self._call.code(), self._call.details()
 
     def close(self) -> None:
-        """Hangs up, as a killed engine does."""
+        """Leaves, and returns when the controller has let go of the engine."""
         self._requests.put(None)
+        limit = threading.Timer(PATIENCE_SECONDS, self._call.cancel)
+        limit.start()
+        self.end()
+        limit.cancel()
         self._channel.close()
+
+    def hang_up(self) -> None:
+        """Is gone, as a killed engine is."""
+        self._channel.close()
+        self._requests.put(None)
 
     def __enter__(self) -> EngineStream:
         return self

@@ -16,8 +16,9 @@ from turbospec.sidecar.server.identity import EngineKey, Hello
 from turbospec.sidecar.server.settings import Settings
 from turbospec.sidecar.server.wire.errors import LimitError, MessageError, PreconditionError
 
-# A restarted engine may say hello before the end of its old stream has been noticed.
-HANDOVER_SECONDS = 0.5
+# A restarted engine may say hello before the end of its old stream has been noticed, which takes some hundred
+# milliseconds on a busy host. An adapter waits two seconds for the answer to its hello.
+HANDOVER_SECONDS = 1.0
 
 
 class DuplicateError(MessageError):
