@@ -42,13 +42,14 @@ def _policies(measured: Measured, scores: Scores) -> Table:
 def _cells(measured: Measured, scores: Scores) -> Table:
     table = Table(
         title=f"{GOODPUT} by cell, with 90% intervals",
-        caption="best: by the odd repeats / by the even ones; length: drafts verified per request and step",
+        caption="best: length, by the odd repeats / by the even ones; verified: drafts per request and step",
         box=box.SIMPLE_HEAD,
+        pad_edge=False,
     )
-    for heading in ("cell", "best", f"{GOODPUT} / best", f"{GOODPUT} / {NONE}", "length"):
+    for heading in ("cell", "best", f"{GOODPUT} / best", f"{GOODPUT} / {NONE}", "verified"):
         table.add_column(heading, no_wrap=True, justify="left" if heading in ("cell", "best") else "right")
     for cell in scores.cells:
-        odd, even = scores.chosen(cell)
+        odd, even = (policy.removeprefix("static:") for policy in scores.chosen(cell))
         table.add_row(
             f"{cell[0]} at {cell[1]}",
             odd if odd == even else f"{odd} / {even}",
@@ -68,9 +69,9 @@ def _calibrations(measured: Measured) -> Iterator[str]:
 
 
 def _targets(scores: Scores) -> Table:
-    table = Table(title="Targets", box=box.SIMPLE_HEAD)
+    table = Table(title="Targets", box=box.SIMPLE_HEAD, pad_edge=False)
     for heading in ("", "measured", "target", ""):
-        table.add_column(heading)
+        table.add_column(heading, no_wrap=bool(heading))
     for target in targets(scores):
         bound = f"{'>' if target.exceed else '>='} {target.bound:.2f}"
         table.add_row(target.name, interval(target.estimate), bound, "met" if target.met else "missed")
@@ -78,8 +79,8 @@ def _targets(scores: Scores) -> Table:
 
 
 def interval(estimate: Estimate) -> str:
-    """Such as `0.981 [0.970, 0.992]`."""
-    return f"{estimate.value:.3f} \\[{estimate.low:.3f}, {estimate.high:.3f}]"
+    """Such as `0.981 0.970-0.992`."""
+    return f"{estimate.value:.3f} {estimate.low:.3f}-{estimate.high:.3f}"
 
 
 def _mean(values: list[float]) -> float:
