@@ -105,7 +105,7 @@ def test_the_document_is_what_was_measured() -> None:
 def test_the_table_fits_a_terminal_and_says_it_all() -> None:
     """Every policy, every cell, the calibrated entries and the verdicts, within 80 columns."""
     measured = _measured()
-    measured.uncontrolled = 1
+    measured.repeated = 1
     out = io.StringIO()
     console = Console(file=out, width=80)
     for part in table.render(measured, Scores(measured.speeds(), (NONE, *STATICS))):

@@ -11,7 +11,14 @@ from typing import Any
 
 from turbospec.adapters.version import __version__
 from turbospec.engines.bench.e2e.measured import Measured
-from turbospec.engines.bench.e2e.schedule import GOODPUT, NONE, POLICIES, RAMP_SECONDS, STATICS
+from turbospec.engines.bench.e2e.schedule import (
+    GOODPUT,
+    NONE,
+    POLICIES,
+    RAMP_SECONDS,
+    SETTLE_SECONDS,
+    STATICS,
+)
 from turbospec.engines.bench.e2e.scoring import RESAMPLES, Cell, Scores
 from turbospec.engines.bench.e2e.targets import targets
 
@@ -56,8 +63,9 @@ def as_json(measured: Measured, scores: Scores, seconds: float) -> dict[str, Any
             }
             for pair, calibration in measured.calibrations.items()
         },
-        "windows_measured_again": measured.uncontrolled,
-        "settings": asdict(measured.options) | {"ramp_seconds": RAMP_SECONDS},
+        "windows_measured_again": measured.repeated,
+        "settings": asdict(measured.options)
+        | {"ramp_seconds": RAMP_SECONDS, "settle_seconds": SETTLE_SECONDS},
         "total_seconds": seconds,
         "machine": _machine(),
     }

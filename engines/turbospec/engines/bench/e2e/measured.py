@@ -25,7 +25,7 @@ class Measured:
     options: Options
     calibrations: dict[str, Calibration] = field(default_factory=dict)
     windows: dict[Cell, dict[str, list[Window]]] = field(default_factory=dict)
-    uncontrolled: int = 0
+    repeated: int = 0
     """Windows that were measured again, because the engine had not followed the policy."""
 
     def add(self, pair: str, concurrency: int, policy: str, window: Window) -> None:

@@ -10,35 +10,34 @@ from pathlib import Path
 
 from rich.console import Console
 from turbospec.engines.bench.e2e import calibration, document, table
-from turbospec.engines.bench.e2e.lineup import Lineup, Window
+from turbospec.engines.bench.e2e.lineup import Lineup
 from turbospec.engines.bench.e2e.measured import Calibration, Measured
 from turbospec.engines.bench.e2e.schedule import (
     GOODPUT,
     IDLE,
     LONGEST_LENGTH,
     NONE,
+    SETTLE_SECONDS,
     STATICS,
     TABLE,
-    Block,
     Options,
     block_seconds,
     blocks,
     planned_seconds,
 )
 from turbospec.engines.bench.e2e.scoring import Scores
+from turbospec.engines.load import LoadError
 from turbospec.engines.processes import Children
 from turbospec.engines.stage import engines
 from turbospec.engines.stage.command import MAX_CONCURRENCY
 from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.display import Display
-from turbospec.engines.stage.steering import NotControlledError
 
 _CALIBRATION_SECONDS = 2.0
 # Once per engine and concurrency: first steps allocate, and the controller learns costs and acceptance.
 _WARM_UP_SECONDS = 3.0
 _SEED = 0  # of what comes before the repeats, which have their own numbers as seeds
 _SET_UP_STEPS = 4  # before the first block
-_ATTEMPTS = 3
 
 
 def run(options: Options, directory: Path, json_file: Path | None, console: Console) -> Measured:
@@ -86,17 +85,13 @@ def _measure_pair(measured: Measured, pair: str, directory: Path, display: Displ
                 display.begin(f"{where} (about {minutes:.0f} min left)")
                 for policy in block.policies:
                     display.detail(f"{where}: {policy} (about {minutes:.0f} min left)")
-                    measured.add(pair, block.concurrency, policy, _window(measured, lineup, block, policy))
-
-
-def _window(measured: Measured, lineup: Lineup, block: Block, policy: str) -> Window:
-    """One window. A hiccup of the machine can make a plan expire; then it is measured again."""
-    for _ in range(_ATTEMPTS - 1):
-        try:
-            return lineup.measure(policy, block.concurrency, measured.options.seconds, seed=block.repeat)
-        except NotControlledError:
-            measured.uncontrolled += 1
-    return lineup.measure(policy, block.concurrency, measured.options.seconds, seed=block.repeat)
+                    if policy == GOODPUT:
+                        lineup.measure(policy, block.concurrency, SETTLE_SECONDS, seed=_SEED)
+                    window = lineup.measure(policy, block.concurrency, options.seconds, seed=block.repeat)
+                    if not window.tokens_per_second:
+                        raise LoadError(f"{where}: {policy}: no token came; measure for longer (--seconds)")
+                    measured.add(pair, block.concurrency, policy, window)
+            measured.repeated += lineup.repeated
 
 
 def _set_up(options: Options, pair: str, lineup: Lineup, display: Display) -> Calibration:

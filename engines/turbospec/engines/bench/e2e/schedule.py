@@ -14,9 +14,13 @@ POLICIES = (NONE, IDLE, OFF, *STATICS, TABLE, GOODPUT)
 
 RAMP_SECONDS = 1.2
 """Before each window: requests are admitted, and plans of the new policy have taken effect."""
+SETTLE_SECONDS = 2.0
+"""Before each window of `goodput`, beside the ramp: its last one was under another load. How soon it adapts
+is another question than how good it is then; the other policies have nothing to adapt.
+"""
 _BETWEEN_SECONDS = 0.15  # connections, counters, the aborts of what still ran
 # Models, four engines and the calibration, once per pair, beside its windows; measured on two cores.
-_SET_UP_SECONDS = 110.0
+_SET_UP_SECONDS = 240.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +30,7 @@ class Options:
     pairs: tuple[str, ...] = PAIRS
     concurrencies: tuple[int, ...] = (1, 4, 16, 32)
     repeats: int = 6
-    seconds: float = 3.0
+    seconds: float = 2.8
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ def blocks(options: Options, pair: str) -> Iterator[Block]:
 
 def block_seconds(options: Options) -> float:
     """How long a block takes."""
-    return len(POLICIES) * (RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS)
+    settling = RAMP_SECONDS + SETTLE_SECONDS + _BETWEEN_SECONDS
+    return settling + len(POLICIES) * (RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS)
 
 
 def planned_seconds(options: Options) -> float:

@@ -64,8 +64,8 @@ def _calibrations(measured: Measured) -> Iterator[str]:
     for pair, calibration in measured.calibrations.items():
         entries = ", ".join(f"{first}-{last}: {length}" for first, last, length in calibration.entries)
         yield f"vLLM's own table for {pair}, calibrated beforehand (batch sizes: length): {entries}"
-    if measured.uncontrolled:
-        yield f"{measured.uncontrolled} window(s) measured again: the engine had not followed the policy."
+    if measured.repeated:
+        yield f"{measured.repeated} window(s) measured again: the engine had not followed the policy."
 
 
 def _targets(scores: Scores) -> Table:
