@@ -1,7 +1,8 @@
 """A real HTTP server that streams completions at a known speed.
 
 Started as `completions_server.py PORT CHUNK SECONDS FAIL`. Every request gets CHUNK tokens each SECONDS, as
-vLLM's server-sent events. Request number FAIL (from 1; 0: none) gets error events instead.
+vLLM's server-sent events. Request number FAIL (from 1; 0: none) gets error events instead. `/asked` says how
+many tokens each request has asked for.
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ import sys
 from aiohttp import web
 
 _numbers = itertools.count(1)
+_asked: list[int] = []
 
 
 async def complete(request: web.Request) -> web.StreamResponse:
     chunk, seconds, fail = int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
     number = next(_numbers)
     body = await request.json()
+    _asked.append(body["max_tokens"])
     assert body["ignore_eos"]
     assert body["stream_options"] == {"include_usage": True, "continuous_usage_stats": True}
     if body["model"] != "made":
@@ -38,6 +41,10 @@ async def complete(request: web.Request) -> web.StreamResponse:
     return response
 
 
+async def asked(_: web.Request) -> web.Response:
+    return web.json_response(_asked)
+
+
 async def healthy(_: web.Request) -> web.Response:
     return web.Response()
 
@@ -45,4 +52,5 @@ async def healthy(_: web.Request) -> web.Response:
 app = web.Application()
 app.router.add_post("/v1/completions", complete)
 app.router.add_get("/health", healthy)
+app.router.add_get("/asked", asked)
 web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
