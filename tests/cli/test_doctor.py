@@ -9,6 +9,7 @@ import signal
 import socket
 from pathlib import Path
 
+import pytest
 from support.base_install import with_base_install
 from support.serving import turbospec
 from support.sidecar import Sidecar
@@ -23,10 +24,11 @@ def doctor(control_address: str, **environ: str) -> tuple[int, str]:
 def doctor_beside_vllm(control_address: str) -> tuple[int, str]:
     """The same in an engine's environment."""
     environ = {"TURBOSPEC_CONTROL_ADDRESS": control_address}
-    done = turbospec("doctor", "--engine", "vllm", env=environ, within=120)
+    done = turbospec("doctor", "--engine", "vllm", env=environ, within=500)
     return done.returncode, done.stdout
 
 
+@pytest.mark.timeout(600)
 def test_all_is_well_beside_a_controller(tmp_path: Path) -> None:
     """With a tested vLLM and a live controller every check passes, and the controller keeps no trace."""
     sidecar = Sidecar(tmp_path, "goodput")
