@@ -81,7 +81,7 @@ def test_live_requests_survive_an_overflowing_queue(address: str, start_controll
     finally:
         client.close()
     mirror = {
-        r.get("slot", 0): r["request_id"] for r in controller.received("hello")[0].get("live_requests", [])
+        r.get("slot", 0): r["request_id"] for r in controller.received("hello")[-1].get("live_requests", [])
     }
     for report in controller.received("report"):
         mirror.update({r.get("slot", 0): r["request_id"] for r in report.get("opened", [])})
@@ -111,7 +111,7 @@ def test_a_restarted_controller_gets_the_live_requests(
     with Watch() as watch:
         stepper.run_until_controlled()
     assert watch.seconds < 3.0
-    before, after = second.received("hello")
+    before, *_, after = second.received("hello")  # on a slow machine one may have been given up
     assert before["epoch"] != after["epoch"]
     # Requests leave in the order in which they came: those live at one moment have adjacent numbers.
     live = sorted(number(request["request_id"]) for request in after["live_requests"])
