@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 # For what must come. Only a test that fails waits as long, so it may be many times the usual.
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 120.0
 
 _TICK_SECONDS = 0.02
 _LATE_SECONDS = 0.1
