@@ -36,6 +36,7 @@ class AcceptanceEstimator:
 
     def __init__(self, max_length: int, capacity: int = 64) -> None:
         self._max_length = max_length
+        self._positions = np.arange(1, max_length + 1)
         self.pooled = PooledHazards(max_length)
         self._rejections = np.zeros(capacity)
         self._expected = np.zeros(capacity)
@@ -56,7 +57,8 @@ class AcceptanceEstimator:
 
     def observe(self, slots: IntArray, verified: IntArray, accepted: IntArray, steps: int) -> None:
         """Learns from one step (or `steps`, with slots repeated); arrays of shape (n,)."""
-        seen = np.unique(slots)
+        # In a single step every slot is named once.
+        seen = slots if steps == 1 else np.unique(slots)
         if not verified.any():
             self._fade(seen)
             return
@@ -66,19 +68,26 @@ class AcceptanceEstimator:
         position = np.where(accepted < verified, accepted + 1, 0)[tested]
         rejected = (position > 0).astype(np.float64)
         expected = self.pooled.expected_rejections(depth)
-        relative = self.frailty(who) / self.frailty(slots).mean()
+        frailty = self.frailty(slots)
+        relative = frailty[tested] / (frailty.sum() / frailty.size)
         self._learn_variance(who, rejected - expected, expected, steps)
         self._learn_classes(who, rejected, expected, steps)
         self.pooled.observe(depth, position, relative, steps)
         self._fade(seen)
-        np.add.at(self._rejections, who, rejected)
-        np.add.at(self._expected, who, expected)
-        np.add.at(self._tests, who, (np.arange(1, self._max_length + 1) <= depth[:, None]).astype(np.float64))
+        tests = self._positions <= depth[:, None]
+        if steps == 1:
+            self._rejections[who] += rejected
+            self._expected[who] += expected
+            self._tests[who] += tests
+        else:
+            np.add.at(self._rejections, who, rejected)
+            np.add.at(self._expected, who, expected)
+            np.add.at(self._tests, who, tests.astype(np.float64))
 
     def frailty(self, slots: IntArray) -> FloatArray:
         """Rejection rate of each slot's request relative to the average request, shape (n,)."""
         strength = 1.0 / self.variance
-        prior = self._class_frailty(strength)[self._class_of[slots]]
+        prior = self._class_frailty(strength)[self._class_of[slots]] if self._class_index else 1.0
         return (self._rejections[slots] + strength * prior) / (self._expected[slots] + strength)
 
     def survivals(self, slots: IntArray) -> FloatArray:
@@ -104,9 +113,8 @@ class AcceptanceEstimator:
         """Variance of frailty between requests; near 0 where they are all alike."""
         # The prior is not forgotten: after a long time without evidence it is all that is left.
         covariance = self._covariance + PRIOR_VARIANCE * PRIOR_VARIANCE_WEIGHT
-        return float(
-            np.clip(covariance / (self._exposure_product + PRIOR_VARIANCE_WEIGHT), MIN_VARIANCE, MAX_VARIANCE)
-        )
+        variance = covariance / (self._exposure_product + PRIOR_VARIANCE_WEIGHT)
+        return min(max(variance, MIN_VARIANCE), MAX_VARIANCE)
 
     def _learn_variance(self, who: IntArray, excess: FloatArray, expected: FloatArray, steps: int) -> None:
         keep = decay(VARIANCE_HALF_LIFE_STEPS) ** steps
@@ -115,6 +123,8 @@ class AcceptanceEstimator:
         self._exposure_product = keep * self._exposure_product + float(expected @ self._expected[who])
 
     def _learn_classes(self, who: IntArray, rejected: FloatArray, expected: FloatArray, steps: int) -> None:
+        if not self._class_index:
+            return
         classes = self._class_of[who]
         labelled = classes >= 0
         if not labelled.any():
@@ -160,4 +170,5 @@ class AcceptanceEstimator:
 
 
 def _survivals(rejection: FloatArray) -> FloatArray:
-    return np.asarray(np.cumprod(1.0 - np.minimum(rejection, 1.0), axis=-1), dtype=np.float64)
+    survivals: FloatArray = (1.0 - np.minimum(rejection, 1.0)).cumprod(axis=-1)
+    return survivals

@@ -36,10 +36,10 @@ class Limits:
         `caps` (n,) are the callers'. Where the engine has one verification length for the batch, every
         caller's cap can only be kept by all.
         """
-        fitting = [k for k in self.proposals() if k <= proposal_length]
-        k = max(fitting) if fitting else self.proposals()[0]
+        proposals = self.proposals()
+        k = max((k for k in proposals if k <= proposal_length), default=proposals[0])
         bound = min(k, self.operator_cap)
-        verification = np.clip(verification, 0, np.minimum(caps, bound))
+        verification = np.maximum(np.minimum(verification, np.minimum(caps, bound)), 0)
         default = min(max(default, 0), bound)
         if not self.capabilities.verification_per_request:
             default = int(min(default, verification.min(initial=default)))

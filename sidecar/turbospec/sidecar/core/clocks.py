@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from turbospec.sidecar.core.types import FloatArray, IntArray
 
@@ -52,15 +54,13 @@ class _Clock:
         self.tests, self.exposure, self.rejections = other.tests, other.exposure, other.rejections
 
     def hazard_of_rejection(self) -> FloatArray:
-        rates = np.empty_like(self.tests)
+        rates = []
         before, weight = PRIOR_REJECTION, PRIOR_WEIGHT
-        for j, (rejected, exposed) in enumerate(
-            zip(self.rejections.tolist(), self.exposure.tolist(), strict=True)
-        ):
+        for rejected, exposed in zip(self.rejections.tolist(), self.exposure.tolist(), strict=True):
             before = min(1.0, (rejected + weight * before) / (exposed + weight))
-            rates[j] = before
+            rates.append(before)
             weight = NEIGHBOUR_WEIGHT
-        return rates
+        return np.array(rates)
 
 
 class PooledHazards:
@@ -110,7 +110,8 @@ class PooledHazards:
 
     def _refresh(self) -> None:
         self.rejection = self._slow.hazard_of_rejection()
-        self._cumulated = np.concatenate(([0.0], np.cumsum(self.rejection)))
+        self._cumulated = np.zeros(self._max_length + 1)
+        self.rejection.cumsum(out=self._cumulated[1:])
 
     def _clocks_disagree(self) -> bool:
         # Plain rates on both sides, so that a steady selection of whom to test cancels.
@@ -118,11 +119,11 @@ class PooledHazards:
         expected = float(self._fast.tests @ rate)
         variance = float(self._fast.tests @ (rate * (1.0 - rate)))
         seen = float(self._fast.rejections.sum())
-        if abs(seen - expected) <= DRIFT_SIGMAS * np.sqrt(variance + 1.0):
+        if abs(seen - expected) <= DRIFT_SIGMAS * math.sqrt(variance + 1.0):
             return False
         return seen > DRIFT_RATIO * expected or expected > DRIFT_RATIO * seen
 
 
 def _at_least(histogram: IntArray | FloatArray) -> FloatArray:
     """Turns counts by depth 0..K into the number at or above each of the positions 1..K."""
-    return np.cumsum(histogram[::-1])[::-1][1:].astype(np.float64)
+    return histogram[::-1].cumsum(dtype=np.float64)[::-1][1:]

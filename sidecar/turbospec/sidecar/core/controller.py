@@ -239,12 +239,13 @@ class EngineController:
         self._asked = (self._asked[1], obs.proposal_length) if obs.steps == 1 else (0, 0)
 
     def _decide(self) -> Decision:
-        limits = Limits(self._capabilities, self._operator_cap, self._requests.longest_cap())
+        longest_cap = self._requests.longest_cap()
+        limits = Limits(self._capabilities, self._operator_cap, longest_cap)
         batch_slots = self._requests.batch_slots()
         others = self._requests.other_named_slots(batch_slots)
         slots = np.concatenate((batch_slots, others))
         context_tokens = int(self._requests.context_tokens[batch_slots].sum())
-        if len(self._requests) and self._requests.longest_cap() == 0:
+        if len(self._requests) and longest_cap == 0:
             wanted = self._callers_off(batch_slots)
         else:
             wanted = self._policy.decide(self._view(batch_slots, context_tokens, limits))

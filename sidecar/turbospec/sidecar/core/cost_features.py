@@ -92,7 +92,7 @@ class CostFeatures:
     def row(self, tokens: int, shape: StepShape) -> FloatArray:
         """One step's features, shape (F,)."""
         padded = self._padded(np.array([float(tokens)]))
-        ramps = np.clip(padded - _KNOTS[:-1], 0.0, _WIDTHS)
+        ramps = np.minimum(np.maximum(padded - _KNOTS[:-1], 0.0), _WIDTHS)
         ragged = [float(shape.ragged)] if self._ragged_costs else []
         return np.concatenate((self._scalars(shape), ramps, ragged))
 

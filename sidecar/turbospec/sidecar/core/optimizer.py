@@ -49,17 +49,24 @@ class Freedom:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """The best lengths for one proposal length; `verification` has shape (n,).
+    """The best lengths for one proposal length.
 
-    `floor` is the smallest survival that was admitted: what a draft of any further request must reach
-    to be worth as much. It is infinite where nothing was admitted.
+    `admitted`: the row of each draft to verify, shape (m,). `floor` is the smallest survival that was
+    admitted: what a draft of any further request must reach to be worth as much. It is infinite where
+    nothing was admitted.
     """
 
     proposal_length: int
-    verification: IntArray
+    requests: int
+    admitted: IntArray
     expected_tokens: float
     step_seconds: float
     floor: float
+
+    @property
+    def verification(self) -> IntArray:
+        """Verification length of each request, shape (n,). Made when asked for: most options lose."""
+        return np.bincount(self.admitted, minlength=self.requests)
 
     @property
     def goodput(self) -> float:
@@ -95,14 +102,16 @@ def uniform(batch: Batch, k: int, v: int, cost: StepCost) -> Option:
 
 
 def _uniform(batch: Batch, k: int, verification: IntArray, cost: StepCost) -> Option:
-    admitted = np.arange(1, batch.survivals.shape[1] + 1) <= verification[:, None]
+    n, width = batch.survivals.shape
+    admitted = np.arange(1, width + 1) <= verification[:, None]
     gains = (batch.survivals * admitted).sum(axis=1)
-    tokens = verification.size + float(batch.availability @ verification)
+    tokens = n + float(batch.availability @ verification)
     ragged = bool(verification.min() != verification.max())
     return Option(
         proposal_length=k,
-        verification=verification,
-        expected_tokens=verification.size + float(batch.availability @ gains),
+        requests=n,
+        admitted=np.nonzero(admitted)[0],
+        expected_tokens=n + float(batch.availability @ gains),
         step_seconds=float(cost(np.array([tokens]), k, ragged)[0]),
         floor=0.0 if verification.any() else np.inf,
     )
@@ -113,31 +122,31 @@ class _Ranked:
 
     def __init__(self, batch: Batch) -> None:
         self._n, width = batch.survivals.shape
-        position = np.arange(1, width + 1)
-        rows, columns = np.nonzero(position <= batch.caps[:, None])
-        survivals = batch.survivals[rows, columns]
+        survivals = batch.survivals.ravel()
         # Stable, so that equal survivals of one request stay in order and any head is prefix-closed.
-        order = np.argsort(-survivals, kind="stable")
-        self._survivals = survivals[order]
-        self._rows = rows[order]
-        self._positions = columns[order] + 1
-        tokens = batch.availability[self._rows]
+        order = (-survivals).argsort(kind="stable")
+        rows, columns = np.divmod(order, width)
+        allowed = columns < batch.caps[rows]
+        if not allowed.all():
+            order, rows, columns = order[allowed], rows[allowed], columns[allowed]
+        self._survivals, self._rows, self._columns = survivals[order], rows, columns
         # What each draft adds to the tokens that the target computes, and to those that users get.
-        self._added = np.stack((tokens, self._survivals * tokens))
+        self._tokens = batch.availability[rows]
+        self._gains = self._survivals * self._tokens
 
     def best(self, k: int, ragged_costs: bool, cost: StepCost) -> Option:
-        within = np.flatnonzero(self._positions <= k)
+        within = (self._columns < k).nonzero()[0]
         # Entry c: with the first c of them.
-        sums = np.zeros((2, within.size + 1))
-        self._added.take(within, axis=1).cumsum(axis=1, out=sums[:, 1:])
-        sums += self._n
-        tokens, expected = sums
+        tokens, expected = np.full((2, within.size + 1), float(self._n))
+        tokens[1:] += self._tokens[within].cumsum()
+        expected[1:] += self._gains[within].cumsum()
         seconds = cost(tokens, k, ragged_costs)
         count = int((expected / seconds).argmax())
         head = within[:count]
         return Option(
             proposal_length=k,
-            verification=np.bincount(self._rows[head], minlength=self._n),
+            requests=self._n,
+            admitted=self._rows[head],
             expected_tokens=float(expected[count]),
             step_seconds=float(seconds[count]),
             floor=float(self._survivals[head[-1]]) if count else np.inf,

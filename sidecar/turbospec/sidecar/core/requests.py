@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 from turbospec.sidecar.core.types import IntArray, Observation, RequestInfo
 
@@ -25,6 +27,7 @@ class RequestTable:
             np.zeros(capacity, dtype=np.int64) for _ in _COLUMNS
         )
         self.unready_requests = 0
+        self._slots: IntArray | None = None
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._live
@@ -34,6 +37,11 @@ class RequestTable:
 
     def __getitem__(self, slot: int) -> RequestInfo:
         return self._live[slot]
+
+    def first_missing(self, slots: Collection[int], besides: Collection[int]) -> int | None:
+        """The first of `slots` that neither a live request nor `besides` has, None where there is none."""
+        missing = set(slots).difference(self._live, besides)
+        return next(slot for slot in slots if slot in missing) if missing else None
 
     def infos(self) -> list[RequestInfo]:
         """All live requests."""
@@ -51,6 +59,7 @@ class RequestTable:
             self._max_length if info.max_draft is None else info.max_draft, self._max_length
         )
         self._live[info.slot] = info
+        self._slots = None
 
     def close(self, slots: tuple[int, ...]) -> None:
         """Forgets requests."""
@@ -58,7 +67,9 @@ class RequestTable:
             return
         for slot in slots:
             del self._live[slot]
-        self._decoding = self._decoding[~np.isin(self._decoding, slots)]
+        self._slots = None
+        decoding = [slot for slot in self._decoding.tolist() if slot in self._live]
+        self._decoding = np.array(decoding, dtype=np.int64)
 
     def observe(self, observation: Observation) -> None:
         """Notes who decoded and what became of their drafts."""
@@ -69,9 +80,14 @@ class RequestTable:
         self.seen[slots] = 1
         # Of coalesced steps the last entry of a request is its newest.
         self.context_tokens[slots] = observation.context_tokens + observation.accepted + 1
-        np.add.at(self.verified, slots, observation.verified)
-        np.add.at(self.accepted, slots, observation.accepted)
-        self._decoding = slots.copy() if observation.steps == 1 else np.unique(slots)
+        if observation.steps == 1:
+            self.verified[slots] += observation.verified
+            self.accepted[slots] += observation.accepted
+            self._decoding = slots.copy()
+        else:
+            np.add.at(self.verified, slots, observation.verified)
+            np.add.at(self.accepted, slots, observation.accepted)
+            self._decoding = np.unique(slots)
 
     def batch_slots(self) -> IntArray:
         """Slots expected to decode next: those of the newest step that live, else all that live."""
@@ -99,8 +115,11 @@ class RequestTable:
     def _note_unready(self, slots: tuple[int, ...]) -> None:
         if self.unready_requests:
             self.unready[:] = 0
-        self.unready[list(slots)] = 1
+        if slots:
+            self.unready[list(slots)] = 1
         self.unready_requests = len(slots)
 
     def _all(self) -> IntArray:
-        return np.fromiter(self._live, dtype=np.int64, count=len(self._live))
+        if self._slots is None:
+            self._slots = np.fromiter(self._live, dtype=np.int64, count=len(self._live))
+        return self._slots

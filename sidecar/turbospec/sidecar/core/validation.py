@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 from turbospec.sidecar.core.errors import ObservationError
 from turbospec.sidecar.core.requests import RequestTable
 from turbospec.sidecar.core.types import Capabilities, Observation, RequestInfo
@@ -41,9 +40,9 @@ def check_observation(
         if info.slot in opened:
             raise ObservationError("opened.slot", f"{info.slot} is opened twice")
         opened.add(info.slot)
-    for slot in dict.fromkeys(observation.slots.tolist()):
-        if slot not in live and slot not in opened:
-            raise ObservationError("slots", f"slot {slot} is not open")
+    slot = live.first_missing(observation.slots.tolist(), opened)
+    if slot is not None:
+        raise ObservationError("slots", f"slot {slot} is not open")
     closed: set[int] = set()
     for slot in observation.closed_slots:
         if slot in closed:
@@ -90,24 +89,19 @@ def _check_arrays(observation: Observation, capabilities: Capabilities) -> None:
         raise ObservationError(
             "slots", f"{n} requests exceed the engine's max_batch, {capabilities.max_batch}"
         )
-    if observation.steps == 1 and np.unique(observation.slots).size != n:
+    if observation.steps == 1 and len(set(observation.slots.tolist())) != n:
         raise ObservationError("slots", "a slot is named twice in one step")
+    longest = capabilities.max_length
     bounds = (
-        ("context_tokens", np.zeros(n, dtype=np.int64), observation.context_tokens, "is negative"),
-        ("accepted", np.zeros(n, dtype=np.int64), observation.accepted, "is negative"),
-        ("accepted", observation.accepted, observation.verified, "exceeds verified"),
-        ("verified", observation.verified, observation.proposed, "exceeds proposed"),
-        (
-            "proposed",
-            observation.proposed,
-            np.full(n, capabilities.max_length),
-            f"exceeds the engine's max_length, {capabilities.max_length}",
-        ),
+        ("context_tokens", observation.context_tokens < 0, "is negative"),
+        ("accepted", observation.accepted < 0, "is negative"),
+        ("accepted", observation.accepted > observation.verified, "exceeds verified"),
+        ("verified", observation.verified > observation.proposed, "exceeds proposed"),
+        ("proposed", observation.proposed > longest, f"exceeds the engine's max_length, {longest}"),
     )
-    for name, low, high, complaint in bounds:
-        wrong = np.flatnonzero(low > high)
-        if wrong.size:
-            first = int(wrong[0])
+    for name, wrong, complaint in bounds:
+        if wrong.any():
+            first = int(wrong.argmax())
             value = getattr(observation, name)[first]
             raise ObservationError(
                 name, f"{value} of slot {observation.slots[first]} (entry {first}) {complaint}"

@@ -60,7 +60,8 @@ class GoodputPolicy:
             view.proposals, capabilities.verification_per_request, capabilities.ragged_breaks_graphs
         )
         options = compare(view.batch, freedom, view.cost)
-        idle = uniform(view.batch, view.proposals[0], 0, view.cost)
+        shortest = view.proposals[0]
+        idle = options[0] if shortest == 0 else uniform(view.batch, shortest, 0, view.cost)
         lengths = _looks(capabilities, view.proposals)
         # While off, what other batch sizes taught must do: a walk over the lengths would need the drafter.
         while self._switch.state is Drafting.ON and not learning.done and not view.shadow:
@@ -184,7 +185,7 @@ def _candidates(options: list[Option], chosen: int | None) -> tuple[Candidate, .
     return tuple(
         Candidate(
             proposal_length=option.proposal_length,
-            verified_tokens=int(option.verification.sum()),
+            verified_tokens=option.admitted.size,
             expected_tokens=option.expected_tokens,
             step_seconds=option.step_seconds,
             goodput=option.goodput,
