@@ -15,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+from support.patience import PATIENCE_SECONDS
 from support.sidecar import SOURCE_ROOTS
 from support.vllm_worker import SCHEDULER
 
@@ -59,7 +60,7 @@ class Server:
                 command, env=environ, stdout=output, stderr=output, start_new_session=True
             )
 
-    def wait_until_up(self, seconds: float = 180) -> None:
+    def wait_until_up(self, seconds: float = 400) -> None:
         deadline = time.monotonic() + seconds
         while True:
             try:
@@ -106,7 +107,7 @@ class Load:
 
     MAX_TOKENS = 32
 
-    def __init__(self, server: Server, callers: int = 4, timeout: float = 6.0) -> None:
+    def __init__(self, server: Server, callers: int = 4, timeout: float = PATIENCE_SECONDS) -> None:
         self.answered = 0
         self.failures: list[str] = []
         self.longest_seconds = 0.0

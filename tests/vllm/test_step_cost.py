@@ -84,8 +84,24 @@ def median_step_seconds(count: int) -> float:
     return statistics.median(seconds)
 
 
-@pytest.mark.parametrize(("count", "microseconds"), [(64, 30), (256, 100)])
-def test_a_step_costs_microseconds(count: int, microseconds: int) -> None:
-    """The medians to aim for, with five times as much allowed where hyper-threads are shared and busy."""
-    best = min(median_step_seconds(count) for _ in range(3)) * 1e6
-    assert best <= 5 * microseconds
+def median_pass_seconds(count: int) -> float:
+    """The yardstick: median of 300 passes in plain Python over as many requests, with a list for each."""
+    request_ids = [f"cmpl-{i:032x}" for i in range(count)]
+    seconds = []
+    for _ in range(300):
+        began = time.thread_time()
+        drafts = {request_id: [1] * LENGTH for request_id in request_ids}
+        lengths = [len(drafts.get(request_id, ())) for request_id in request_ids]
+        dict(zip(request_ids, lengths, strict=True))
+        seconds.append(time.thread_time() - began)
+    return statistics.median(seconds)
+
+
+@pytest.mark.parametrize("count", [64, 256])
+def test_a_step_costs_microseconds(count: int) -> None:
+    """A step's hooks cost what some plain passes over the batch cost, on a processor of any speed.
+
+    To aim for are 30 us at 64 requests and 100 us at 256, which is about two and a half passes.
+    """
+    best = min(median_step_seconds(count) / median_pass_seconds(count) for _ in range(3))
+    assert best <= 8
