@@ -1,5 +1,6 @@
 """The protocol's files and the code made from them."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -57,8 +58,14 @@ def test_a_changed_protocol_is_noticed(protoc: Path, tmp_path: Path) -> None:
 def test_buf_lint() -> None:
     """The protocol is clean under buf's STANDARD rules."""
     done = subprocess.run(
-        ["npm", "exec", "--yes", f"--package={BUF}", "--", "buf", "lint"],
+        ["npm", "exec", "--yes", "--prefer-offline", f"--package={BUF}", "--", "buf", "lint"],
         cwd=ROOT,
+        # Otherwise both keep things in the home folder, where not every build may write.
+        env={
+            **os.environ,
+            "npm_config_cache": str(ROOT / "build/npm"),
+            "BUF_CACHE_DIR": str(ROOT / "build/buf"),
+        },
         capture_output=True,
         text=True,
         check=False,
