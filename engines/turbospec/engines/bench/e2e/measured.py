@@ -32,6 +32,11 @@ class Measured:
         """One more repeat."""
         self.windows.setdefault((pair, concurrency), {}).setdefault(policy, []).append(window)
 
+    def newest(self, pair: str, concurrency: int) -> str:
+        """The last repeat of a cell in a line: every policy's tokens per second."""
+        windows = self.windows[pair, concurrency]
+        return ", ".join(f"{policy} {windows[policy][-1].tokens_per_second:.0f}" for policy in POLICIES)
+
     @property
     def cells(self) -> list[Cell]:
         """In the order of pairs and concurrencies."""

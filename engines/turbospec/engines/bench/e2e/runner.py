@@ -56,11 +56,11 @@ def run(options: Options, directory: Path, json_file: Path | None, console: Cons
             _measure_pair(measured, pair, directory, display, later)
     seconds = time.monotonic() - began
     scores = Scores(measured.speeds(), (NONE, *STATICS))
-    for line in table.render(measured, scores):
-        console.print(line, highlight=False)
-    console.print(f"Took {seconds / 60:.0f} min; logs are in {directory / 'logs'}.", highlight=False)
     if json_file is not None:
         json_file.write_text(json.dumps(document.as_json(measured, scores, seconds), indent=2) + "\n")
+    for part in table.render(measured, scores):
+        console.print(part, highlight=False)
+    console.print(f"Took {seconds / 60:.0f} min; logs are in {directory / 'logs'}.", highlight=False)
     return measured
 
 
@@ -91,6 +91,7 @@ def _measure_pair(measured: Measured, pair: str, directory: Path, display: Displ
                     if not window.tokens_per_second:
                         raise LoadError(f"{where}: {policy}: no token came; measure for longer (--seconds)")
                     measured.add(pair, block.concurrency, policy, window)
+                display.say(f"  {where}: {measured.newest(pair, block.concurrency)}")
             measured.repeated += lineup.repeated
 
 

@@ -19,8 +19,10 @@ SETTLE_SECONDS = 2.0
 is another question than how good it is then; the other policies have nothing to adapt.
 """
 _BETWEEN_SECONDS = 0.15  # connections, counters, the aborts of what still ran
-# Models, four engines and the calibration, once per pair, beside its windows; measured on two cores.
-_SET_UP_SECONDS = 240.0
+# Once per pair, beside its blocks, measured on two cores: models and four engines, and for each concurrency
+# the calibration and the warm-up.
+_START_SECONDS = 95.0
+_CALIBRATE_SECONDS = 44.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,5 +60,5 @@ def block_seconds(options: Options) -> float:
 
 def planned_seconds(options: Options) -> float:
     """How long everything takes, about."""
-    per_pair = options.repeats * len(options.concurrencies) * block_seconds(options)
-    return len(options.pairs) * (_SET_UP_SECONDS + per_pair)
+    per_concurrency = _CALIBRATE_SECONDS + options.repeats * block_seconds(options)
+    return len(options.pairs) * (_START_SECONDS + len(options.concurrencies) * per_concurrency)
