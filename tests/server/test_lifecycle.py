@@ -113,9 +113,10 @@ def test_logs_are_json_without_lines_per_step(server: Server) -> None:
     ]
 
 
-def test_a_log_that_cannot_be_written_costs_only_the_log(tmp_path: Path) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_log_that_cannot_be_written_costs_only_the_log(tmp_path: Path, unbuffered: str) -> None:
     """Its disk is full: engines are served, may come back, and the stop is clean."""
-    server = Server(tmp_path, log=Path("/dev/full"))
+    server = Server(tmp_path, log=Path("/dev/full"), env={"PYTHONUNBUFFERED": unbuffered})
     try:
         for _ in range(2):
             with EngineStream.connected(server.control) as engine:

@@ -208,4 +208,6 @@ def serve(load: Callable[[], Loaded]) -> int:
     except (ListenError, SettingsError) as error:
         logs.get().error("server.failed", error=str(error))
         return 1
+    finally:
+        logs.close()
     return 0

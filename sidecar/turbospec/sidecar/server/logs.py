@@ -6,6 +6,7 @@ Nothing above debug is logged per step, and never prompt or token content.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from contextlib import suppress
 from typing import Any, TextIO, cast
@@ -54,6 +55,16 @@ def configure(level: str, form: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=threshold, force=True)
+
+
+def close() -> None:
+    """Gives up what could not be written. The interpreter would try again at its end, and then exit as 120."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stderr.fileno())
+        os.close(nowhere)
 
 
 def get(**context: object) -> structlog.typing.FilteringBoundLogger:
