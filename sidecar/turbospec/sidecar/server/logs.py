@@ -58,7 +58,7 @@ def configure(level: str, form: str) -> None:
 
 
 def close() -> None:
-    """Gives up what could not be written. The interpreter would try again at its end, and then exit as 120."""
+    """Gives up what could not be written. The interpreter would try again at its end and exit as 120."""
     try:
         sys.stderr.flush()
     except OSError:
