@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from support.controllers import ControllerProcess
-from support.vllm_setup import differing, speculative_config
+from support.sidecar import Sidecar
+from support.vllm_setup import LENGTH, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions, Evidence
 from turbospec.engines.models import MadeModels
 
@@ -32,7 +34,8 @@ def engine(
             speculative=speculative_config("draft_model", models),
             asynchronous=request.param,
             environ={"TURBOSPEC_CONTROL_ADDRESS": f"unix:{directory / 'control.sock'}"},
-            engine_args={"max_num_seqs": 4},
+            # One of them with prefix caching, and blocks that are shorter than the prompts.
+            engine_args={"max_num_seqs": 4, "enable_prefix_caching": not request.param, "block_size": 32},
         )
     )
     yield running
@@ -47,6 +50,13 @@ def switching(directory: Path) -> Iterator[ControllerProcess]:
     )
     yield controller
     controller.kill()
+
+
+@pytest.fixture
+def sidecar(directory: Path) -> Iterator[Sidecar]:
+    running = Sidecar(directory, "off")
+    yield running
+    running.stop()
 
 
 def switches(evidence: Evidence) -> int:
@@ -68,3 +78,71 @@ def test_switching_changes_no_answer(engine: Engine, asks: list[Ask], reference:
     assert evidence.verified_with_gap == 0
     assert evidence.steps_in_flight == (2 if engine.asynchronous else 1)
     assert engine.held_state() == {}
+
+
+def test_off_means_off_and_a_dead_controller_does_not(
+    engine: Engine, sidecar: Sidecar, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """Under policy off the drafter never runs; without a controller the engine drafts as configured."""
+    engine.wait_controlled()
+    outputs, evidence = engine.generate(asks[:8])
+    assert differing(outputs, reference[:8]) == []
+    assert evidence.controlled_steps >= 50
+    assert not any(evidence.drafter_ran)
+    sidecar.kill()
+    time.sleep(1.5)  # more than a plan's time to live
+    outputs, evidence = engine.generate(asks[8:16])
+    assert differing(outputs, reference[8:16]) == []
+    assert all(evidence.drafter_ran)
+    assert set(evidence.proposals) == {LENGTH}
+    assert evidence.accepted >= 1
+    assert evidence.enabled
+
+
+def test_a_cached_prefix_without_draft_kv_heals(
+    engine: Engine, sidecar: Sidecar, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """Who starts from it verifies nothing; the next one with that prefix speculates again."""
+    if engine.asynchronous:
+        pytest.skip("this engine has no prefix cache")
+    ask, expected = asks[16], reference[16]
+    engine.wait_controlled()
+    assert engine.generate([ask])[0] == [expected]
+    sidecar.set_policy(f"static:{LENGTH}")
+    while not all(engine.generate([Ask([5, 6, 7, 8], 8)])[1].drafter_ran):
+        pass  # the plan of the moment is still that of the policy before
+    verified = []
+    for _ in range(3):
+        outputs, evidence = engine.generate([ask])
+        assert outputs == [expected]
+        assert all(evidence.drafter_ran)
+        verified.append(sum(evidence.verified[0]))
+    assert verified[0] == 0
+    assert min(verified[1:]) > 0
+
+
+@pytest.mark.usefixtures("switching")
+def test_the_evidence_of_garbage_can_be_seen(
+    engine: Engine, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """The negative control: without the rule, requests with a gap do verify drafts. Answers stay right."""
+    engine.wait_controlled()
+    engine.ignore_gaps()
+    outputs, evidence = engine.generate(asks)
+    assert differing(outputs, reference) == []
+    assert switches(evidence) >= 10
+    assert evidence.verified_with_gap >= 1
+
+
+@pytest.mark.usefixtures("sidecar")
+def test_a_worker_that_cannot_skip_drafts(
+    engine: Engine, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """A fault on the worker's side costs what skipping would have saved, and nothing else."""
+    engine.wait_controlled()
+    engine.break_skipping()
+    outputs, evidence = engine.generate(asks[:4])
+    assert differing(outputs, reference[:4]) == []
+    assert all(evidence.drafter_ran)
+    assert evidence.controlled_steps >= 50
+    assert evidence.enabled

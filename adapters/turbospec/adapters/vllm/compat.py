@@ -44,6 +44,7 @@ _SCHEDULER_OUTPUT_FIELDS = (
 _CACHED_REQUEST_FIELDS = ("req_ids", "resumed_req_ids", "num_computed_tokens", "num_output_tokens")
 # What `drafter` uses of model runner 1, and `readiness` and `gaps` of the scheduler's KV cache.
 _RUNNER_HOOKS = {
+    "_prepare_inputs": ("scheduler_output",),
     "propose_draft_token_ids": ("scheduler_output", "sampled_token_ids"),
     "_copy_valid_sampled_token_count": ("next_token_ids", "valid_sampled_tokens_count"),
 }

@@ -1,8 +1,9 @@
 """Steps without the drafter: what the scheduler's side asks for, and what a worker does about it.
 
 At length 0 vLLM's model runner 1 still runs a draft pass, so that the draft's KV cache stays current. A
-step whose SchedulerOutput carries our attribute leaves it out. The attribute travels to the workers with
-the output; a worker without our hook ignores it and drafts as always.
+step whose SchedulerOutput carries our attribute leaves it out, and with it the rejection sampler, which
+vLLM uses also where nothing is to be verified. The attribute travels to the workers with the output; a
+worker without our hook ignores it and drafts as always.
 """
 
 from __future__ import annotations
@@ -60,10 +61,19 @@ def hook_runner(runner: Any, logger: Logger) -> None:
 
     A fault in doing so is logged once, and from then on the drafter runs in every step.
     """
-    propose = runner.propose_draft_token_ids
+    prepare, propose = runner._prepare_inputs, runner.propose_draft_token_ids
     if hasattr(propose, _HOOKED):
         return
     broken = False
+
+    @wraps(prepare)
+    def prepare_inputs(scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        prepared = prepare(scheduler_output, *args, **kwargs)
+        if not drafter_skipped(scheduler_output) or scheduler_output.scheduled_spec_decode_tokens:
+            return prepared
+        # Nothing to verify, so that the sampler by itself does what the rejection sampler does around it.
+        logits_indices, _, sampled_tokens = prepared
+        return logits_indices, None, sampled_tokens
 
     @wraps(propose)
     def propose_draft_token_ids(
@@ -80,6 +90,7 @@ def hook_runner(runner: Any, logger: Logger) -> None:
         return propose(scheduler_output, sampled_token_ids, *args, **kwargs)
 
     setattr(propose_draft_token_ids, _HOOKED, True)
+    runner._prepare_inputs = prepare_inputs
     runner.propose_draft_token_ids = propose_draft_token_ids
 
 
