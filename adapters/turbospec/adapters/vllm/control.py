@@ -13,7 +13,7 @@ from turbospec.adapters.vllm.guard import fail_open
 from turbospec.adapters.vllm.intent import read_intent
 from turbospec.adapters.vllm.readiness import Readiness
 from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens
-from turbospec.adapters.vllm.verification import longest_cap, trim_to_caps, trim_to_plan
+from turbospec.adapters.vllm.verification import Endings, drop_drafts, longest_cap, trim_to_caps, trim_to_plan
 
 
 class Controller(Protocol):
@@ -56,7 +56,7 @@ class EngineControl:
         self._controller = controller
         self._logger = logger
         self._proposal_settable = proposal_settable
-        self._stop_before_end = stop_before_end
+        self._endings = Endings() if stop_before_end else None
         self._deep_off = deep_off
         self._complained: set[str] = set()
         # Requests that were ever scheduled: those in the queue have nothing to control yet.
@@ -66,12 +66,14 @@ class EngineControl:
 
         # Of the step being scheduled.
         self._plan: AppliedPlan | None = None
-        self._proposed: dict[str, int] | None = None
+        self._proposed: tuple[list[str], list[int]] | None = None
         self._scheduling_since_ns = 0
         self._after_idle = True
         # Across steps.
-        self._scheduled_before: dict[str, int] = {}
+        self._left_out: list[str] = []
         self._in_flight: dict[int, ScheduledStep] = {}
+        # Steps that may hold output of requests that are gone.
+        self._uncertain_steps = 0
         self._last_update_ns = 0
         self._record: StepRecord | None = None
 
@@ -79,22 +81,24 @@ class EngineControl:
     def before_schedule(self) -> None:
         """Takes the newest plan and trims drafts to it, before vLLM counts them."""
         self._scheduling_since_ns = monotonic_ns()
-        self._after_idle = not self._scheduler.running and not self._in_flight
+        running = self._scheduler.running
+        self._after_idle = not running and not self._in_flight
         self._plan = plan = self._controller.current()
         self._proposed = None
         if plan is not None:
-            self._proposed = trim_to_plan(
-                self._scheduler.running,
-                plan,
-                self._caps,
-                self._scheduled_before,
-                stop_before_end=self._stop_before_end,
-            )
+            if self._endings is not None:
+                self._endings.look(running, plan.proposal_length)
+            near_end = self._endings.near if self._endings is not None else ()
+            self._proposed = trim_to_plan(running, plan, self._caps, near_end)
+            # Runner 1 keeps drafts and their probabilities of its last step only. For one request without
+            # them it rejects the whole batch's drafts by a rule that is not lossless for sampled drafts, and
+            # with asynchronous scheduling it never fills that request's placeholders.
+            drop_drafts(self._scheduler.requests, self._left_out)
         elif self._caps:
             trim_to_caps(self._scheduler.requests, self._caps)
         if self._readiness.unready:
             # After the plan: what they were offered counts as proposed all the same.
-            self._readiness.trim(self._scheduler.requests)
+            drop_drafts(self._scheduler.requests, self._readiness.unready)
 
     @fail_open
     def after_schedule(self, output: Any) -> None:
@@ -103,7 +107,13 @@ class EngineControl:
         for new in output.scheduled_new_reqs:
             if new.req_id not in self._known:
                 self._open(self._scheduler.requests[new.req_id])
-        self._scheduled_before = scheduled
+        running = self._scheduler.running
+        # All that are scheduled are running, so that counting them tells whether any was left out.
+        self._left_out = (
+            [request.request_id for request in running if request.request_id not in scheduled]
+            if len(scheduled) < len(running)
+            else []
+        )
         if scheduled:
             self._in_flight[id(output)] = ScheduledStep(
                 output, self._plan, self._proposed, self._scheduling_since_ns, self._after_idle
@@ -135,7 +145,9 @@ class EngineControl:
         """Reports the step that `before_update` read."""
         record, self._record = self._record, None
         if record is not None:
-            record.emitted_tokens = emitted_tokens(engine_outputs)
+            if self._uncertain_steps:
+                self._uncertain_steps -= 1
+                record.emitted_tokens = emitted_tokens(engine_outputs)
             record.kv_cache_usage_ratio = self._scheduler.kv_cache_manager.usage
             record.unready = self._readiness.unready
             self._controller.submit(record)
@@ -144,6 +156,8 @@ class EngineControl:
     def request_freed(self, request: Any) -> None:
         """A request has left: finished, stopped, aborted or failed."""
         request_id = request.request_id
+        # The step that ends it cuts its output short; those in flight yield output that nobody receives.
+        self._uncertain_steps = 1 + len(self._in_flight)
         if request_id in self._known:
             self._known.discard(request_id)
             self._caps.pop(request_id, None)
@@ -184,6 +198,8 @@ class EngineControl:
         if intent.max_draft is not None:
             self._caps[request.request_id] = intent.max_draft
         self._known.add(request.request_id)
+        if self._endings is not None:
+            self._endings.enter(request.request_id)
         self._controller.open_request(
             request.request_id,
             label=intent.label,

@@ -32,14 +32,6 @@ class Readiness:
         # A copy that is never changed: reports keep it.
         self.unready: frozenset[str] = frozenset()
 
-    def trim(self, requests: Mapping[str, Any]) -> None:
-        """Takes the drafts of the unready ones, before vLLM schedules them."""
-        for request_id in self.unready:
-            request = requests.get(request_id)
-            if request is not None and request.spec_token_ids:
-                # A new list: under asynchronous scheduling all requests share one of placeholders.
-                request.spec_token_ids = []
-
     def scheduled(self, output: Any, requests: Mapping[str, Any], *, skipped: bool) -> None:
         """A step was scheduled. `skipped`: without the drafter.
 

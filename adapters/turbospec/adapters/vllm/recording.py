@@ -16,6 +16,8 @@ _PREEMPTION = int(pb.DISTURBANCE_PREEMPTION)
 _GRAMMAR = int(pb.DISTURBANCE_GRAMMAR)
 
 _NOTHING: dict[str, int] = {}
+UNKNOWN = -1
+"""`emitted_tokens` where they are all that was sampled, because nobody left: `derive` adds them up."""
 
 
 class ScheduledStep(StepRecord):
@@ -33,12 +35,12 @@ class ScheduledStep(StepRecord):
         self,
         output: Any,
         plan: AppliedPlan | None,
-        proposed: Mapping[str, int] | None,
+        proposed: tuple[list[str], list[int]] | None,
         scheduled_ns: int,
         after_idle: bool,
     ) -> None:
-        """`output` is vLLM's SchedulerOutput. `proposed`: drafts of each request before trimming, None where
-        nothing was trimmed. `scheduled_ns`: when scheduling began."""
+        """`output` is vLLM's SchedulerOutput. `proposed`: ids of requests with drafts, and how many they
+        had before trimming; None where nothing was trimmed. `scheduled_ns`: when scheduling began."""
         super().__init__()
         self.plan = plan
         self.scheduled_ns = scheduled_ns
@@ -48,6 +50,7 @@ class ScheduledStep(StepRecord):
         self._preempted = False
         self._rows: Mapping[str, int] = _NOTHING
         self._tokens: list[int] = []
+        self.emitted_tokens = UNKNOWN
 
     def finish(self, runner_output: Any, requests: Mapping[str, Any], duration_ns: int) -> None:
         """Notes what the step did, from vLLM's ModelRunnerOutput and its live requests.
@@ -76,7 +79,7 @@ class ScheduledStep(StepRecord):
         scheduled = output.num_scheduled_tokens
         drafts_of = output.scheduled_spec_decode_tokens.get
         invalid = output.num_invalid_spec_tokens or _NOTHING
-        proposed_of = (self._proposed or _NOTHING).get
+        proposed_of = (dict(zip(*self._proposed, strict=True)) if self._proposed else _NOTHING).get
         cached = output.scheduled_cached_reqs
         resumed = cached.resumed_req_ids
         tokens_of, row_of = self._tokens, self._rows
@@ -102,6 +105,8 @@ class ScheduledStep(StepRecord):
             # A grammar's padding is never accepted, but a count from elsewhere is not worth a broken report.
             add_accepted(tokens - 1 if tokens <= verified else verified)
             add_context(computed + 1)
+        if self.emitted_tokens == UNKNOWN:
+            self.emitted_tokens = sum(tokens_of)
         self.requests = len(scheduled)
         self.proposal_length = output.num_spec_tokens_to_schedule
         self.prefill_tokens = sum(scheduled.values()) - decoded_tokens
