@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from support.vllm_setup import speculative_config
 from turbospec.adapters.vllm.methods import METHODS, Status
-from turbospec.adapters.vllm.refusal import RefusedError, method_support
+from turbospec.adapters.vllm.refusal import RefusedError, deep_off_obstacle, method_support
 from turbospec.engines.models import MadeModels
 
 
@@ -53,6 +53,32 @@ def test_refusal_says_why(
     monkeypatch.setattr(getattr(vllm_config, where), field, value)
     with pytest.raises(RefusedError, match=reason):
         method_support(vllm_config, {})
+
+
+@pytest.mark.parametrize(
+    ("where", "field", "value", "hooked", "obstacle"),
+    [
+        ("parallel_config", "nnodes", 1, True, None),
+        ("parallel_config", "distributed_executor_backend", "ray", True, "not installed"),
+        ("parallel_config", "nnodes", 2, True, "not installed"),
+        (None, "kv_transfer_config", object(), True, "KV connector"),
+        ("parallel_config", "nnodes", 1, False, "TURBOSPEC_CONTROL_ADDRESS"),
+    ],
+)
+def test_the_drafter_is_skipped_only_where_every_worker_can(
+    vllm_config: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str | None,
+    field: str,
+    value: Any,
+    hooked: bool,
+    obstacle: str | None,
+) -> None:
+    """And only where the adapter sees every block that comes back without draft KV."""
+    monkeypatch.setattr(getattr(vllm_config, where) if where else vllm_config, field, value)
+    found = deep_off_obstacle(vllm_config, hooked=hooked)
+    assert (found is None) is (obstacle is None)
+    assert obstacle is None or obstacle in str(found)
 
 
 def test_disabled_by_the_environment(vllm_config: Any) -> None:
