@@ -258,9 +258,9 @@ class _Worker:
         drafter._no_drafts = broken
 
     def ignore_gaps(self) -> None:
-        from turbospec.adapters.vllm.readiness import Readiness
+        from turbospec.adapters.vllm import control
 
-        Readiness.trim = lambda *_: None  # type: ignore[method-assign]
+        control.drop_drafts = lambda *_: None
 
     def wait_controlled(self, timeout: float) -> None:
         import time
