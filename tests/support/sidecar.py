@@ -56,11 +56,12 @@ class Sidecar:
         wait_until(serving, "serving")
         self._addresses = json.loads(ready.read_text())
 
-    def set_policy(self, policy: str) -> None:
-        """For all engines, those included that connect later."""
+    def set_policy(self, policy: str, *, shadow: bool | None = None) -> None:
+        """For all engines, those included that connect later. `shadow` None: as it is."""
         with grpc.insecure_channel(self._addresses["operations"]) as channel:
             stub = operations_pb2_grpc.OperationsServiceStub(channel)
-            stub.SetPolicy(operations_pb2.SetPolicyRequest(policy=policy), timeout=PATIENCE_SECONDS)
+            request = operations_pb2.SetPolicyRequest(policy=policy, shadow=shadow)
+            stub.SetPolicy(request, timeout=PATIENCE_SECONDS)
 
     def engines(self) -> list[dict[str, Any]]:
         """What introspection lists, as JSON."""
@@ -69,6 +70,14 @@ class Sidecar:
             answer = stub.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=PATIENCE_SECONDS)
         listed = MessageToDict(answer, preserving_proto_field_name=True)
         return list(listed.get("engines", []))
+
+    def engine(self, engine_id: str) -> dict[str, Any]:
+        """Everything that introspection tells of one engine, as JSON."""
+        with grpc.insecure_channel(self._addresses["introspection"]) as channel:
+            stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
+            request = introspection_pb2.GetEngineRequest(engine_id=engine_id)
+            answer = stub.GetEngine(request, timeout=PATIENCE_SECONDS)
+        return MessageToDict(answer, preserving_proto_field_name=True)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

@@ -12,6 +12,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ class Server:
         port: int,
         log: Path,
         scheduler: str = SCHEDULER,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.url = f"http://127.0.0.1:{port}"
         self.model = model
@@ -42,6 +44,7 @@ class Server:
             *("--port", str(port), "--scheduler-cls", scheduler, "--dtype", "float32", "--enforce-eager"),
             *("--max-model-len", "512", "--max-num-seqs", "8"),
             *("--speculative-config", json.dumps(speculative)),
+            *arguments,
         ]
         environ = {
             **os.environ,

@@ -1,0 +1,71 @@
+"""Shadow mode on a real engine: everything is worked out, nothing is applied, until an operator says so."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.patience import wait_until
+from support.sidecar import Sidecar
+from support.vllm_server import Load, Server
+from support.vllm_setup import LENGTH, speculative_config
+from turbospec.engines.models import MadeModels
+from turbospec.engines.processes import free_port
+from turbospec.engines.stage import counters
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
+    running = Sidecar(tmp_path, "goodput")
+    running.set_policy("goodput", shadow=True)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def server(models: MadeModels, sidecar: Sidecar, tmp_path: Path) -> Iterator[Server]:
+    running = Server(
+        str(models.target),
+        speculative_config("draft_model", models),
+        control_address=sidecar.control_address,
+        port=free_port(),
+        log=tmp_path / "server.log",
+    )
+    try:
+        running.wait_until_up()
+        yield running
+    finally:
+        running.stop()
+
+
+def test_a_production_engine_is_watched_and_then_controlled(server: Server, sidecar: Sidecar) -> None:
+    """In shadow mode the engine keeps its own length and the gain is estimated; applying needs no restart.
+
+    Which lengths it verifies is read from vLLM's own counters.
+    """
+
+    def engine() -> dict[str, Any]:
+        return sidecar.engines()[0]
+
+    def mean_length_over(drafted: int) -> float:
+        before = counters.read(server.url)
+        wait_until(lambda: counters.read(server.url).since(before).drafted >= drafted, "drafting")
+        length = counters.read(server.url).since(before).mean_length
+        assert length is not None
+        return length
+
+    with Load(server) as load:
+        wait_until(lambda: "estimated_gain_ratio" in engine(), "estimated")
+        # Less than its length now and then: no drafts beyond a request's end.
+        assert mean_length_over(1000) > LENGTH - 1.5
+        assert not engine().get("controlled", False)
+        assert engine()["uncontrolled_reason"].startswith("shadow: ")
+        sidecar.set_policy("static:1", shadow=False)
+        wait_until(lambda: engine().get("controlled", False), "controlled")
+        assert mean_length_over(200) < 1.5
+        assert "estimated_gain_ratio" not in engine()
+    assert load.failures == []
