@@ -63,3 +63,21 @@ def test_a_vllm_whose_modules_have_moved_runs_stock(
     monkeypatch.setattr(compat, "missing_hooks", moved)
     assert type(adapter.TurboSpecScheduler(unreadable_config())) is Stock
     assert [record.levelname for record in log.records] == ["ERROR"]
+
+
+@pytest.mark.parametrize("name", ["Scheduler", "AsyncScheduler"])
+def test_an_adapter_that_cannot_start_leaves_vllms_own_scheduler(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever fails while the adapter is made, the engine starts, with the real stock scheduler."""
+    stock = getattr(adapter, name)
+
+    def no_thread(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(stock, "__init__", lambda self, _: None)  # noqa: ARG005
+    monkeypatch.setattr(adapter, "_support", lambda _: object())
+    monkeypatch.setattr(adapter, "_control", no_thread)
+    asynchronous = SimpleNamespace(async_scheduling=name == "AsyncScheduler")
+    made = adapter.TurboSpecScheduler(SimpleNamespace(scheduler_config=asynchronous))
+    assert type(made) is stock

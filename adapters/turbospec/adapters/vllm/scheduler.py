@@ -25,46 +25,47 @@ logger = init_logger("vllm.turbospec")
 logging.getLogger("turbospec").parent = logging.getLogger("vllm")
 
 
-class _ControlledMixin:
-    """The hooks, the same for both of vLLM's schedulers.
+def _controlled(stock: Any) -> Any:
+    """One of vLLM's schedulers with the hooks.
 
     Every call into `_turbospec` is safe by construction (see `guard.fail_open`); what vLLM's own methods
-    raise is vLLM's, and is let through.
+    raise is vLLM's, and is let through. A direct subclass, with no mixin: only so do its instances have the
+    layout of stock ones, and can become such.
     """
 
-    _turbospec: EngineControl
+    class Controlled(stock):  # type: ignore[misc]
+        _turbospec: EngineControl
 
-    def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        self._turbospec.before_schedule()
-        return super().schedule(*args, **kwargs)  # type: ignore[misc]
+        def schedule(self, *args: Any, **kwargs: Any) -> Any:
+            self._turbospec.before_schedule()
+            return super().schedule(*args, **kwargs)
 
-    def _update_after_schedule(self, scheduler_output: Any) -> None:
-        # First ours: the asynchronous scheduler makes as many placeholders as the length set here.
-        self._turbospec.after_schedule(scheduler_output)
-        super()._update_after_schedule(scheduler_output)  # type: ignore[misc]
+        def _update_after_schedule(self, scheduler_output: Any) -> None:
+            # First ours: the asynchronous scheduler makes as many placeholders as the length set here.
+            self._turbospec.after_schedule(scheduler_output)
+            super()._update_after_schedule(scheduler_output)
 
-    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
-        self._turbospec.before_update(scheduler_output, model_runner_output)
-        outputs = super().update_from_output(scheduler_output, model_runner_output)  # type: ignore[misc]
-        self._turbospec.after_update(outputs)
-        return outputs
+        def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+            self._turbospec.before_update(scheduler_output, model_runner_output)
+            outputs = super().update_from_output(scheduler_output, model_runner_output)
+            self._turbospec.after_update(outputs)
+            return outputs
 
-    def _free_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        # The one way out for requests that finished, stopped, failed or were aborted.
-        self._turbospec.request_freed(request)
-        return super()._free_request(request, *args, **kwargs)  # type: ignore[misc]
+        def _free_request(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+            # The one way out for requests that finished, stopped, failed or were aborted.
+            self._turbospec.request_freed(request)
+            return super()._free_request(request, *args, **kwargs)
 
-    def shutdown(self) -> None:
-        self._turbospec.close()
-        super().shutdown()  # type: ignore[misc]
+        def shutdown(self) -> None:
+            self._turbospec.close()
+            super().shutdown()
+
+    Controlled.__name__ = Controlled.__qualname__ = f"Controlled{stock.__name__}"
+    return Controlled
 
 
-class ControlledScheduler(_ControlledMixin, Scheduler):  # type: ignore[misc]
-    """vLLM's scheduler under control."""
-
-
-class ControlledAsyncScheduler(_ControlledMixin, AsyncScheduler):  # type: ignore[misc]
-    """vLLM's asynchronous scheduler under control."""
+ControlledScheduler = _controlled(Scheduler)
+ControlledAsyncScheduler = _controlled(AsyncScheduler)
 
 
 class TurboSpecScheduler:
