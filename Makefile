@@ -63,8 +63,10 @@ check: setup  ## lint and types
 unit: setup  ## tests without an engine
 	$(BIN)/python -m pytest -q -m "not vllm" -n 2 --dist loadfile
 
+# First what compares speeds, alone; then the rest, two engines at a time.
 e2e: setup  ## tests on the real vLLM
-	$(BIN)/python -m pytest -q -m vllm --timeout=600
+	$(BIN)/python -m pytest -q -m "vllm and measures" --timeout=1200
+	$(BIN)/python -m pytest -q -m "vllm and not measures" -n 2 --dist loadfile --timeout=1200
 
 proto: build/protoc/.ready  ## generate proto/turbospec/v1/*_pb2* again
 	build/protoc/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --grpc_python_out=proto --pyi_out=proto proto/turbospec/v1/*.proto
