@@ -1,0 +1,53 @@
+"""The command `turbospec bench hotpath`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from turbospec.engines.stage import command
+
+_DESCRIPTION = """\
+Measures what control costs on a real vLLM engine, with made models, at 1, 16, 64 and 256 requests:
+
+  adapter   CPU time that the adapter takes from the scheduler's thread, per step
+  dilation  step time with the adapter over without, at 1 and 16 requests: the engine on one core with one
+            OpenMP thread, the sidecar on the other; and once more with both wherever the kernel likes
+  plan lag  steps between the report that a step's plan was made from and the step; 1 is the least
+  sidecar   time from the bytes of a report to the bytes of its plan
+
+It needs two cores with nothing else on them.
+"""
+
+
+def add_parser(benchmarks: Any) -> None:
+    """Adds `hotpath`."""
+    parser = benchmarks.add_parser(
+        "hotpath",
+        help="cost of control in the scheduler's thread, per step, and in the sidecar (12 minutes)",
+        description=_DESCRIPTION,
+        epilog="It takes up to 12 minutes.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=command.default_directory(),
+        metavar="DIR",
+        help="where models and logs are kept for the next time (default: %(default)s)",
+    )
+    parser.set_defaults(func=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs it. Returns 1 where it fails, 2 where something is not installed."""
+    return command.run_command("bench hotpath", lambda: _bench(args))
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from rich.console import Console
+    from turbospec.engines.bench.hotpath import runner
+
+    runner.run(args.directory, args.json, Console())

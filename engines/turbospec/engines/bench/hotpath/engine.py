@@ -1,0 +1,108 @@
+"""A real vLLM engine in this process: its core, stepped by hand, filled with the same requests each time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from time import perf_counter
+from typing import Any
+
+from turbospec.engines.bench.hotpath.plan import LENGTH
+from turbospec.engines.models import MadeModels
+from turbospec.engines.vllm import SCHEDULER_CLASS
+
+_PROMPT_TOKENS = 16
+
+ENVIRONMENT = {
+    "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
+    "VLLM_CPU_KVCACHE_SPACE": "2",
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+    "OMP_NUM_THREADS": "1",
+    "NUMBA_NUM_THREADS": "1",
+    "VLLM_LOGGING_LEVEL": "WARNING",
+    "VLLM_NO_USAGE_STATS": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+
+
+class Engine:
+    """vLLM's engine core with TurboSpec's scheduler and the real sidecar at the other end."""
+
+    def __init__(self, models: MadeModels, requests: int, context: int) -> None:
+        """For at most `requests` at once, of at most `context` tokens.
+
+        Raises RuntimeError where control was refused.
+        """
+        from vllm import LLM
+
+        self._context = context
+        self._llm = LLM(
+            model=str(models.target),
+            speculative_config={
+                "method": "draft_model",
+                "model": str(models.draft),
+                "num_speculative_tokens": LENGTH,
+            },
+            scheduler_cls=SCHEDULER_CLASS,
+            dtype="bfloat16",
+            max_model_len=context,
+            max_num_seqs=requests,
+            enforce_eager=True,
+            enable_prefix_caching=False,
+            disable_log_stats=True,
+        )
+        # Its `get_output` is a step of the core, without the detokenizing that a server does elsewhere.
+        self._client: Any = self._llm.llm_engine.engine_core
+        self._scheduler: Any = self._client.engine_core.scheduler
+        self._controlled = type(self._scheduler)
+        if not hasattr(self._scheduler, "_turbospec"):
+            raise RuntimeError("TurboSpec does not control this engine; its log says why")
+        self._live: list[str] = []
+        self._made = 0
+
+    @property
+    def control(self) -> Any:
+        """The adapter."""
+        return self._scheduler._turbospec
+
+    def set_adapter(self, present: bool) -> None:
+        """Puts the adapter into the scheduler, or vLLM's own methods back; only while nothing runs."""
+        self._scheduler.__class__ = self._controlled if present else self._controlled.__base__
+
+    def fill(self, requests: int) -> None:
+        """Starts requests and computes their prompts; each time the same ones."""
+        from vllm import SamplingParams
+
+        for i in range(requests):
+            self._made += 1
+            request_id = f"bench-{self._made:08d}"
+            prompt = [5 + (17 * i + 7 * j) % 400 for j in range(_PROMPT_TOKENS)]
+            parameters = SamplingParams(
+                temperature=0.0, max_tokens=self._context - _PROMPT_TOKENS, ignore_eos=True
+            )
+            self._llm.llm_engine.add_request(request_id, {"prompt_token_ids": prompt}, parameters)
+            self._live.append(request_id)
+        while any(not request.num_output_tokens for request in self._scheduler.requests.values()):
+            self.step()
+
+    def step(self) -> float:
+        """Runs one step of the core; seconds that it took."""
+        began = perf_counter()
+        self._client.get_output()
+        return perf_counter() - began
+
+    def tokens(self) -> int:
+        """Produced so far by the live requests."""
+        return sum(request.num_output_tokens for request in self._scheduler.requests.values())
+
+    def clear(self) -> None:
+        """Aborts all requests."""
+        self._llm.llm_engine.abort_request(self._live)
+        self._live.clear()
+        self.step()  # lets the workers forget them
+
+
+def pin(process: int, cores: Iterable[int]) -> None:
+    """Binds all threads of a process to `cores`, and those that they will start."""
+    for thread in os.listdir(f"/proc/{process}/task"):
+        os.sched_setaffinity(int(thread), cores)

@@ -1,0 +1,139 @@
+"""Measures one stage in a process of its own: `python -m … SETTINGS`, a JSON object of `Settings`' fields."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+
+from turbospec.engines.bench.hotpath.engine import Engine, pin
+from turbospec.engines.bench.hotpath.hooks import PlanAge, Watch
+from turbospec.engines.bench.hotpath.measured import Block, CellTimes, StageTimes
+from turbospec.engines.bench.hotpath.plan import (
+    ADAPTER_POLICY,
+    BLOCKS,
+    DILATION_POLICY,
+    SIDECAR_POLICY,
+    STAGES,
+    UNPINNED_BLOCKS,
+    WARM_STEPS,
+    Cell,
+    Stage,
+)
+from turbospec.engines.models import make_models
+from turbospec.engines.stage.steering import Steering
+
+_CONNECT_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """`stage`: index of the stage. `sidecar`: its process id. `cores`: the engine's, the sidecar's."""
+
+    stage: int
+    models: str
+    engine_id: str
+    introspection: str
+    operations: str
+    sidecar: int
+    cores: tuple[int, int]
+    output: str
+
+
+class Worker:
+    """One stage on one engine."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stage: Stage = STAGES[settings.stage]
+        self._pin(apart=True)
+        models = make_models(Path(settings.models), "high", size=self._stage.size)
+        self._engine = Engine(models, self._stage.requests, self._stage.context)
+        self._pin(apart=True)  # threads that were started unbound
+        self._steering = Steering(settings.introspection, settings.operations, settings.engine_id)
+        self._steering.wait_connected(_CONNECT_SECONDS)
+
+    def measure(self) -> StageTimes:
+        """All cells."""
+        times = StageTimes(self._stage.size)
+        with self._steering:
+            for cell in self._stage.cells:
+                _say(f"{cell.requests} requests")
+                found = CellTimes(cell.requests)
+                times.cells.append(found)
+                for policy in (SIDECAR_POLICY, ADAPTER_POLICY):
+                    times.clock_ns = self._watch(cell, policy, found)
+                if cell.dilation:
+                    self._steering.set_policy(DILATION_POLICY)
+                    self._alternate(cell, BLOCKS, found.pinned)
+                    self._pin(apart=False)
+                    self._alternate(cell, UNPINNED_BLOCKS, found.unpinned)
+                    self._pin(apart=True)
+        return times
+
+    def _watch(self, cell: Cell, policy: str, found: CellTimes) -> float:
+        """Adds what steps under `policy` show; what the watch costs per hook, in nanoseconds."""
+        self._steering.set_policy(policy)
+        spent = found.adapter_ns[policy] = []
+        watch, age = Watch(self._engine.control), PlanAge(self._engine.control)
+        while len(spent) < cell.steps:
+            self._fill(cell)
+            with watch:
+                for _ in range(min(self._stage.block_steps, cell.steps - len(spent))):
+                    watch.start()
+                    seconds = self._engine.step()
+                    spent.append(watch.spent_ns())
+                    if policy == SIDECAR_POLICY:
+                        found.plan_ages.append(age.steps())
+                        found.step_seconds.append(seconds)
+            self._engine.clear()
+        self._steering.check_controlled(policy)
+        return watch.clock_ns
+
+    def _alternate(self, cell: Cell, blocks: int, found: list[Block]) -> None:
+        for pair in range(blocks // 2):
+            # Drift of the machine's speed counts once for one side and once for the other.
+            for adapter in (True, False) if pair % 2 else (False, True):
+                self._engine.set_adapter(adapter)
+                found.append(self._block(cell, adapter))
+        self._engine.set_adapter(True)
+
+    def _block(self, cell: Cell, adapter: bool) -> Block:
+        self._fill(cell)
+        before = self._engine.tokens()
+        seconds = [self._engine.step() for _ in range(self._stage.block_steps)]
+        tokens = self._engine.tokens() - before
+        self._engine.clear()
+        return Block(adapter, sum(seconds) / len(seconds), median(seconds), tokens)
+
+    def _fill(self, cell: Cell) -> None:
+        self._engine.fill(cell.requests)
+        for _ in range(WARM_STEPS):
+            self._engine.step()
+
+    def _pin(self, *, apart: bool) -> None:
+        """The engine on one core and the sidecar on the other, or both wherever the kernel likes."""
+        engine, sidecar = self._settings.cores
+        both = {engine, sidecar}
+        pin(os.getpid(), {engine} if apart else both)
+        pin(self._settings.sidecar, {sidecar} if apart else both)
+
+
+def main(text: str) -> int:
+    """Measures, and writes the stage's times to the output file."""
+    settings = Settings(**json.loads(text))
+    times = Worker(settings).measure()
+    Path(settings.output).write_text(json.dumps(asdict(times)))
+    return 0
+
+
+def _say(what: str) -> None:
+    sys.stdout.write(f"{what}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
