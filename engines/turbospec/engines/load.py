@@ -16,7 +16,7 @@ import json
 import random
 import statistics
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import aiohttp
@@ -94,13 +94,9 @@ async def drive(
     """
     window = _Window()
     numbers = itertools.count()
-    # No limit on connections: the closed loop is the limit. A silent server is an error within a minute.
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout) as session:
+    async with open_session() as session:
         clients = [
-            asyncio.create_task(
-                _client(session, f"{url}/v1/completions", workload, numbers, (i + 1) / concurrency, window)
-            )
+            asyncio.create_task(_client(session, url, workload, numbers, (i + 1) / concurrency, window))
             for i in range(concurrency)
         ]
         try:
@@ -139,12 +135,8 @@ async def _client(
 ) -> None:
     share = first_share
     while True:
-        body = workload.body(next(numbers), share)
+        await _request(session, url, workload.body(next(numbers), share), window)
         share = 1.0
-        try:
-            await _request(session, url, body, window)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise LoadError(f"{url}: {type(error).__name__}: {error}") from error
 
 
 async def _request(
@@ -153,23 +145,48 @@ async def _request(
     began = time.perf_counter()
     first: float | None = None
     tokens = 0
-    async with session.post(url, json=body) as response:
-        if response.status != 200:
-            raise LoadError(f"{url}: status {response.status}: {(await response.text())[:500]}")
-        async for total in _token_counts(response):
-            now = time.perf_counter()
-            if total > tokens:
-                if window.open:
-                    window.tokens += total - tokens
-                if first is None:
-                    first = now
-                    if window.open:
-                        window.first_token_seconds.append(now - began)
-                tokens, last = total, now
-    if first is None or tokens != body["max_tokens"]:
-        raise LoadError(f"{url}: a request ended after {tokens} of {body['max_tokens']} tokens")
-    if window.open and tokens > 1:
+    async for total in stream(session, url, body):
+        now = time.perf_counter()
+        if window.open:
+            window.tokens += total - tokens
+        if first is None:
+            first = now
+            if window.open:
+                window.first_token_seconds.append(now - began)
+        tokens, last = total, now
+    if window.open and first is not None and tokens > 1:
         window.per_token_seconds.append((last - first) / (tokens - 1))
+
+
+def open_session() -> aiohttp.ClientSession:
+    """A session for `stream`; open it in the event loop that uses it, and close it."""
+    # No limit on connections: the closed loop is the limit. A silent server is an error within a minute.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+    return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), timeout=timeout)
+
+
+async def stream(
+    session: aiohttp.ClientSession, url: str, body: Mapping[str, object], name: str | None = None
+) -> AsyncIterator[int]:
+    """Sends a request to the server `url`; yields how many tokens it has, each time that more arrive.
+
+    vLLM calls the request `cmpl-NAME-0` where it has a `name`. Raises LoadError where it fails, or ends
+    with fewer tokens than its `max_tokens`.
+    """
+    headers = {} if name is None else {"X-Request-Id": name}
+    tokens = 0
+    try:
+        async with session.post(f"{url}/v1/completions", json=body, headers=headers) as response:
+            if response.status != 200:
+                raise LoadError(f"{url}: status {response.status}: {(await response.text())[:500]}")
+            async for total in _token_counts(response):
+                if total > tokens:
+                    tokens = total
+                    yield total
+    except (aiohttp.ClientError, TimeoutError) as error:
+        raise LoadError(f"{url}: {type(error).__name__}: {error}") from error
+    if tokens != body["max_tokens"]:
+        raise LoadError(f"{url}: a request ended after {tokens} of {body['max_tokens']} tokens")
 
 
 async def _token_counts(response: aiohttp.ClientResponse) -> AsyncIterator[int]:

@@ -7,10 +7,11 @@ import importlib.util
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 _NEEDED = {
+    "bench": ("matplotlib",),
     "demo": ("aiohttp", "rich"),
     "sidecar": ("grpc_health", "grpc_reflection", "numpy", "scipy", "structlog"),
 }
@@ -18,13 +19,13 @@ MAX_CONCURRENCY = 64  # the engines of a stage are started for so many
 _MAX_SECONDS = 600.0
 
 
-def run_command(verb: str, work: Callable[[], object]) -> int:
-    """Runs `work`, which imports what it needs itself.
+def run_command(verb: str, work: Callable[[], object], *, extras: Sequence[str] = ("demo", "sidecar")) -> int:
+    """Runs `work`, which imports what it needs itself, of these `extras`.
 
     Returns 0, 1 where it fails, 2 where something is not installed; the reason is on standard error.
     Interrupted or terminated, it raises KeyboardInterrupt.
     """
-    if (extra := _missing_extra()) is not None:
+    if (extra := _missing_extra(extras)) is not None:
         return _fail(2, verb, f"needs the {extra!r} extra: pip install 'turbospec[{extra}]'")
     import grpc
     from turbospec.engines.load import LoadError
@@ -77,9 +78,9 @@ def seconds(text: str) -> float:
     return value
 
 
-def _missing_extra() -> str | None:
-    for extra, modules in _NEEDED.items():
-        if any(importlib.util.find_spec(module) is None for module in modules):
+def _missing_extra(extras: Sequence[str]) -> str | None:
+    for extra in extras:
+        if any(importlib.util.find_spec(module) is None for module in _NEEDED[extra]):
             return extra
     return None
 

