@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-BENCHMARKS = ("e2e", "hotpath")
+BENCHMARKS = ("e2e", "hotpath", "moving")
 """Modules of turbospec.engines.bench, light to import; each adds its own parser."""
 
 _DESCRIPTION = """\

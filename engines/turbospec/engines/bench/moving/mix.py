@@ -1,0 +1,169 @@
+"""Requests that differ, side by side on one engine: which they are, and measuring one policy on them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, ExitStack
+from dataclasses import dataclass, replace
+from types import TracebackType
+
+from turbospec.engines.bench.moving.crowd import Crowd
+from turbospec.engines.bench.moving.plan import (
+    GOODPUT,
+    LONGEST_LENGTH,
+    MIX_CONCURRENCY,
+    MIXED,
+    NONE,
+    RAMP_SECONDS,
+    TEMPERATURES,
+    RequestClass,
+)
+from turbospec.engines.bench.moving.tally import Given, Tally
+from turbospec.engines.bench.moving.watching import Watch
+from turbospec.engines.load import Workload, open_session
+from turbospec.engines.models import SHAPES, MadeModels
+from turbospec.engines.processes import Children
+from turbospec.engines.stage import engines
+from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.steering import NotControlledError, Steering
+
+_FIXED = "fixed"
+_CONNECT_SECONDS = 10.0
+_LOOK_SECONDS = 0.4
+_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Mix:
+    """A draft method, and classes of requests with as many clients each."""
+
+    method: str
+    classes: tuple[RequestClass, ...]
+    output_tokens: tuple[int, int]
+
+
+MIXES: Mapping[str, Mix] = {
+    MIXED: Mix(
+        engines.NGRAM,
+        (
+            RequestClass("copying", {"temperature": 0}),
+            RequestClass("others", {"temperature": 1, "allowed_token_ids": list(range(100, 116))}),
+        ),
+        output_tokens=(192, 384),
+    ),
+    TEMPERATURES: Mix(
+        engines.DRAFT_MODEL,
+        (
+            RequestClass("T=0", {"temperature": 0}),
+            RequestClass("T=0.05", {"temperature": 0.05}),
+            RequestClass("T=0.1", {"temperature": 0.1}),
+        ),
+        output_tokens=(64, 192),
+    ),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """What came out of one, by class: tokens per second that clients received, and what requests were given.
+
+    `given` is empty without a controller.
+    """
+
+    tokens_per_second: Mapping[str, float]
+    given: Mapping[str, Given]
+
+
+class Lineup:
+    """Three engines with the same models; one is under load at a time.
+
+    `goodput` has one of its own, so that what it has learnt is from its own lengths; the static lengths
+    share one; `none` has one without speculation.
+    """
+
+    def __init__(self, children: Children, models: MadeModels, controller: Controller, mix: Mix) -> None:
+        """Starts them and waits for them. Use it in a `with` block."""
+        self._mix = mix
+        self._introspection = controller.introspection
+        vocabulary = SHAPES["demo"].vocabulary
+        self._workload = Workload(engines.MODEL_NAME, vocabulary, output_tokens=mix.output_tokens)
+        self._engines = {
+            name: engines.start_controlled(
+                children, name, models, controller, longest=LONGEST_LENGTH, method=mix.method
+            )
+            for name in (GOODPUT, _FIXED)
+        }
+        self._engines[NONE] = engines.start_without_speculation(children, NONE, models)
+        for engine in self._engines.values():
+            engine.wait_healthy()
+        self._steering = {
+            name: Steering(controller.introspection, controller.operations, name)
+            for name in (GOODPUT, _FIXED)
+        }
+        for steering in self._steering.values():
+            steering.wait_connected(_CONNECT_SECONDS)
+
+    def measure(self, policy: str, seconds: float, *, seed: int) -> Window:
+        """One window under `policy`, after a ramp. The same `seed` gives the same prompts.
+
+        A hiccup of the machine can make a plan expire; then it is measured again. Raises LoadError where a
+        request failed, NotControlledError where the engine did not follow the policy at any attempt.
+        """
+        for _ in range(_ATTEMPTS - 1):
+            try:
+                return self._measure_once(policy, seconds, seed)
+            except NotControlledError:
+                continue
+        return self._measure_once(policy, seconds, seed)
+
+    def _measure_once(self, policy: str, seconds: float, seed: int) -> Window:
+        name = policy if policy in self._engines else _FIXED
+        steering = self._steering.get(name)
+        if steering is not None:
+            steering.set_policy(policy)
+        window = asyncio.run(self._load(name, seconds, seed))
+        if steering is not None:
+            steering.check_controlled(policy)
+        return window
+
+    async def _load(self, name: str, seconds: float, seed: int) -> Window:
+        tally = Tally()
+        async with AsyncExitStack() as stack:
+            session = await stack.enter_async_context(open_session())
+            watch = None
+            if name in self._steering:
+                watch = await stack.enter_async_context(Watch(self._introspection, name))
+            workload = replace(self._workload, seed=seed)
+            url, classes = self._engines[name].url, self._mix.classes
+            crowd = await stack.enter_async_context(Crowd(session, url, workload, classes))
+            crowd.resize(MIX_CONCURRENCY)
+            await crowd.until(time.perf_counter() + RAMP_SECONDS)
+            began, before = time.perf_counter(), crowd.tokens.copy()
+            while (now := time.perf_counter()) < began + seconds:
+                if watch is not None:
+                    await _look(watch, crowd, tally)
+                await crowd.until(min(now + _LOOK_SECONDS, began + seconds))
+            measured = time.perf_counter() - began
+            speeds = {c.name: (crowd.tokens[c.name] - before[c.name]) / measured for c in classes}
+        return Window(speeds, tally.given)
+
+    def __enter__(self) -> Lineup:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with ExitStack() as stack:
+            for steering in self._steering.values():
+                stack.push(steering)
+
+
+async def _look(watch: Watch, crowd: Crowd, tally: Tally) -> None:
+    """Asks about every running request."""
+    looked_at = list(crowd.in_flight.items())
+    states = await asyncio.gather(*(watch.request(request_id) for request_id, _ in looked_at))
+    for (request_id, request), state in zip(looked_at, states, strict=True):
+        if state is not None:
+            tally.note(request_id, request.of_class, request.tokens, state)

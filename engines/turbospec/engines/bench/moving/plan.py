@@ -1,0 +1,72 @@
+"""What is measured, and how long that takes."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+PAIRS = ("high", "low")
+MOVING, MIXED, TEMPERATURES = "moving", "mixed", "temperatures"
+PARTS = (MOVING, MIXED, TEMPERATURES)
+
+NONE, IDLE, GOODPUT = "none", "idle", "goodput"
+LONGEST_LENGTH = 6
+STATICS = ("static:1", "static:2", "static:4", "static:6")
+POLICIES = (NONE, *STATICS, GOODPUT)
+
+LOAD = (1, 32, 1)
+"""Requests at once in each phase of the part `moving`."""
+MIX_CONCURRENCY = 8
+RAMP_SECONDS = 1.5
+"""Before each window of a mix: requests are admitted, and plans of the new policy have taken effect."""
+WARM_UP_SECONDS = 3.0
+SETTLE_SECONDS = 8.0
+"""Before the windows of a mix: goodput learns what its requests are like."""
+
+# Measured on two cores: models, controller, and one engine, or three at once.
+_SET_UP_SECONDS = {MOVING: 45.0, MIXED: 75.0, TEMPERATURES: 75.0}
+_BETWEEN_SECONDS = 0.3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What a person chooses. `phase_seconds`: between two steps of load; `seconds`: a window of a mix."""
+
+    parts: tuple[str, ...] = PARTS
+    pairs: tuple[str, ...] = PAIRS
+    phase_seconds: float = 25.0
+    repeats: int = 4
+    seconds: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class RequestClass:
+    """Requests of a kind: a name, and what they ask for in the terms of the completions API."""
+
+    name: str
+    parameters: Mapping[str, object]
+
+
+def orders(options: Options, part: str) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """Of a mix, each repeat, counted from 1, with all policies in its order.
+
+    Orders are random, and the same in every run with the same options.
+    """
+    draw = random.Random(part)
+    for repeat in range(1, options.repeats + 1):
+        yield repeat, tuple(draw.sample(POLICIES, len(POLICIES)))
+
+
+def planned_seconds(options: Options) -> float:
+    """How long everything takes, about."""
+    return sum(_part_seconds(options, part) for part in options.parts)
+
+
+def _part_seconds(options: Options, part: str) -> float:
+    if part == MOVING:
+        warm_up = 2 * WARM_UP_SECONDS
+        return len(options.pairs) * (_SET_UP_SECONDS[part] + warm_up + len(LOAD) * options.phase_seconds)
+    warm_up = 2 * (WARM_UP_SECONDS + RAMP_SECONDS) + SETTLE_SECONDS
+    window = RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS
+    return _SET_UP_SECONDS[part] + warm_up + options.repeats * len(POLICIES) * window
