@@ -13,7 +13,15 @@ from rich.console import Console
 from turbospec.engines.bench.e2e import calibration, document, table
 from turbospec.engines.bench.e2e.lineup import Window
 from turbospec.engines.bench.e2e.measured import Calibration, Measured
-from turbospec.engines.bench.e2e.schedule import NONE, POLICIES, STATICS, Options, blocks, planned_seconds
+from turbospec.engines.bench.e2e.schedule import (
+    FIXED,
+    NONE,
+    POLICIES,
+    STATICS,
+    Options,
+    blocks,
+    planned_seconds,
+)
 from turbospec.engines.bench.e2e.scoring import Scores
 
 
@@ -39,6 +47,16 @@ def test_every_policy_runs_once_in_every_block() -> None:
     )
     assert all(sorted(block.policies) == sorted(POLICIES) for block in made)
     assert len({block.policies for block in made}) == len(made)
+
+
+def test_policies_that_share_an_engine_stay_together() -> None:
+    """A change of engines costs a rest, so the shared engine has its policies in one turn, at any place."""
+    turns = set()
+    for block in blocks(Options(), "high"):
+        first = min(block.policies.index(policy) for policy in FIXED)
+        assert set(block.policies[first : first + len(FIXED)]) == set(FIXED)
+        turns.add(first)
+    assert turns == {0, 1, 2, 3}
 
 
 def test_the_table_gets_the_fastest_length() -> None:

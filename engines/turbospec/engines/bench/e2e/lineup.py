@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from turbospec.engines.bench.e2e.schedule import GOODPUT, LONGEST_LENGTH, NONE, RAMP_SECONDS, TABLE
+from turbospec.engines.bench.e2e.schedule import (
+    GOODPUT,
+    LONGEST_LENGTH,
+    NONE,
+    RAMP_SECONDS,
+    REST_SECONDS,
+    TABLE,
+)
 from turbospec.engines.load import Workload, drive
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
@@ -19,6 +27,8 @@ from turbospec.engines.stage.steering import NotControlledError, Steering
 _FIXED = "fixed"
 _CONNECT_SECONDS = 10.0
 _ATTEMPTS = 3
+# On a CPU a prompt's token costs as much as one decoded: with long prompts the ramp would be all prefill.
+_PROMPT_TOKENS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +49,10 @@ class Lineup:
     def __init__(self, children: Children, models: MadeModels, controller: Controller) -> None:
         """Starts all but the one for `table`, and waits for them. Use it in a `with` block."""
         self.repeated = 0
+        self._loaded: str | None = None
         self._children = children
         self._models = models
-        self._workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary)
+        self._workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, prompt_tokens=_PROMPT_TOKENS)
         self._engines = {
             name: engines.start_controlled(children, name, models, controller, longest=LONGEST_LENGTH)
             for name in (GOODPUT, _FIXED)
@@ -80,6 +91,9 @@ class Lineup:
 
     def _measure_once(self, policy: str, concurrency: int, seconds: float, seed: int) -> Window:
         name = policy if policy in self._engines else _FIXED
+        if name != self._loaded:
+            time.sleep(REST_SECONDS)
+            self._loaded = name
         url, steering = self._engines[name].url, self._steering.get(name)
         if steering is not None:
             steering.set_policy(policy)

@@ -35,7 +35,7 @@ from turbospec.engines.stage.display import Display
 
 _CALIBRATION_SECONDS = 2.0
 # Once per engine and concurrency: first steps allocate, and the controller learns costs and acceptance.
-_WARM_UP_SECONDS = 3.0
+_WARM_UP_SECONDS = 2.5
 _SEED = 0  # of what comes before the repeats, which have their own numbers as seeds
 _SET_UP_STEPS = 4  # before the first block
 

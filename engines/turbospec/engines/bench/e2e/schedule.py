@@ -10,11 +10,17 @@ PAIRS = ("high", "low")
 NONE, IDLE, OFF, TABLE, GOODPUT = "none", "idle", "off", "table", "goodput"
 LONGEST_LENGTH = 6
 STATICS = tuple(f"static:{length}" for length in range(1, LONGEST_LENGTH + 1))
-POLICIES = (NONE, IDLE, OFF, *STATICS, TABLE, GOODPUT)
+FIXED = (IDLE, OFF, *STATICS)
+"""The policies that share an engine: it has nothing to learn from any of them."""
+POLICIES = (NONE, *FIXED, TABLE, GOODPUT)
 
-RAMP_SECONDS = 1.2
+REST_SECONDS = 1.2
+"""Before another engine gets the load: for a second after its last step, vLLM's processes on a CPU still
+poll without a pause, and take the cores from the next engine.
+"""
+RAMP_SECONDS = 1.0
 """Before each window: requests are admitted, and plans of the new policy have taken effect."""
-SETTLE_SECONDS = 2.0
+SETTLE_SECONDS = 1.5
 """Before each window of `goodput`, beside the ramp: its last one was under another load. How soon it adapts
 is another question than how good it is then; the other policies have nothing to adapt.
 """
@@ -22,7 +28,7 @@ _BETWEEN_SECONDS = 0.15  # connections, counters, the aborts of what still ran
 # Once per pair, beside its blocks, measured on two cores: models and four engines, and for each concurrency
 # the calibration and the warm-up.
 _START_SECONDS = 95.0
-_CALIBRATE_SECONDS = 44.0
+_CALIBRATE_SECONDS = 40.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +38,7 @@ class Options:
     pairs: tuple[str, ...] = PAIRS
     concurrencies: tuple[int, ...] = (1, 4, 16, 32)
     repeats: int = 6
-    seconds: float = 2.8
+    seconds: float = 2.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,17 +51,23 @@ class Block:
 
 
 def blocks(options: Options, pair: str) -> Iterator[Block]:
-    """One pair's blocks. Orders are random, and the same in every run with the same options."""
+    """One pair's blocks. Orders are random, and the same in every run with the same options.
+
+    Policies that share an engine stay together: a change of engines costs a rest.
+    """
     draw = random.Random(pair)
     for repeat in range(1, options.repeats + 1):
         for concurrency in draw.sample(options.concurrencies, len(options.concurrencies)):
-            yield Block(repeat, concurrency, tuple(draw.sample(POLICIES, len(POLICIES))))
+            visits = [(NONE,), (TABLE,), (GOODPUT,), tuple(draw.sample(FIXED, len(FIXED)))]
+            draw.shuffle(visits)
+            yield Block(repeat, concurrency, tuple(policy for visit in visits for policy in visit))
 
 
 def block_seconds(options: Options) -> float:
     """How long a block takes."""
     settling = RAMP_SECONDS + SETTLE_SECONDS + _BETWEEN_SECONDS
-    return settling + len(POLICIES) * (RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS)
+    windows = len(POLICIES) * (RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS)
+    return 4 * REST_SECONDS + settling + windows
 
 
 def planned_seconds(options: Options) -> float:
