@@ -34,6 +34,15 @@ def test_a_stream_gets_configure_then_a_plan_then_a_plan_per_report(server: Serv
             assert max(plan.verification_lengths) <= plan.batch_proposal_length
 
 
+def test_plans_for_long_steps_live_longer(server: Server) -> None:
+    """A plan outlives the step that it arrives in, however long that is: else it would never be used."""
+    with EngineStream.connected(server.control, engine_id="slow") as engine:
+        assert engine.plan(report(1, duration_ns=2_000_000_000)).time_to_live_ms == 8000
+        assert engine.plan(report(2, duration_ns=4_000_000_000, steps=2)).time_to_live_ms == 8000
+        assert engine.plan(report(3, duration_ns=0)).time_to_live_ms == 1000
+        assert engine.plan(report(4, duration_ns=10_000_000)).time_to_live_ms == 1000
+
+
 def test_no_plan_exceeds_a_callers_cap(server: Server) -> None:
     """A request whose caller wants no speculation is verified at length 0 in every plan."""
     with EngineStream.connected(server.control, engine_id="caps") as engine:

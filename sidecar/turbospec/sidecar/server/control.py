@@ -170,9 +170,8 @@ class _Stream:
             self.log.debug("plan.made", version=decided.version, why=decided.decision.explanation)
             if decided.shadow:
                 self._tell(decided)
-            await self._context.write(
-                write_plan(decided, self._connection.hello.epoch, self._service.settings.plan_time_to_live_ms)
-            )
+            time_to_live_ms = self._engine.plan_time_to_live_ms(self._service.settings.plan_time_to_live_ms)
+            await self._context.write(write_plan(decided, self._connection.hello.epoch, time_to_live_ms))
             await self._connection.wake.wait()
             if self._ended:
                 return

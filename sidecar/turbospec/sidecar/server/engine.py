@@ -15,6 +15,8 @@ from turbospec.sidecar.server.identity import AdapterCounters, EngineKey, Hello
 
 DECISIONS_KEPT = 256  # what ExplainDecisions can show: some seconds of steps
 
+PLAN_STEPS = 4  # a plan takes up to two steps to be used, and the next step may be a longer one
+
 Clock = Callable[[], float]
 
 
@@ -146,6 +148,16 @@ class Engine:
         )
         self.decisions.append(decided)
         return decided
+
+    def plan_time_to_live_ms(self, least: int) -> int:
+        """How long a plan may be used: at least `least`, and for some steps of the length of the newest one.
+
+        A plan must outlive the step during which it arrives: else an engine with long steps never used one.
+        """
+        newest = self.connection.newest if self.connection else None
+        if newest is None or newest.duration is None:
+            return least
+        return max(least, round(1e3 * PLAN_STEPS * newest.duration / newest.steps))
 
     def check(self, directives: Directives) -> None:
         """Raises `PolicyError`, naming the engine, where it cannot follow."""
