@@ -93,8 +93,8 @@ class Settings:
     )
     plan_time_to_live_ms: int = _setting(
         1000,
-        "a plan not renewed for so long (or for four steps, if that is longer) is dropped by the engine; above "
-        "the longest ordinary step, below the time in which load changes its character",
+        "a plan not renewed for so long (or for four steps, if that is longer) is dropped by the engine; "
+        "above the longest ordinary step, below the time in which load changes its character",
         low=10,
         high=60_000,
     )
