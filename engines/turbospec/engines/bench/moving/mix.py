@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass, replace
 from types import TracebackType
 
+from turbospec.engines.bench.e2e.schedule import REST_SECONDS
 from turbospec.engines.bench.moving.crowd import Crowd
 from turbospec.engines.bench.moving.plan import (
     GOODPUT,
@@ -16,6 +17,7 @@ from turbospec.engines.bench.moving.plan import (
     MIX_CONCURRENCY,
     MIXED,
     NONE,
+    PROMPT_TOKENS,
     RAMP_SECONDS,
     TEMPERATURES,
     RequestClass,
@@ -31,8 +33,17 @@ from turbospec.engines.stage.steering import NotControlledError, Steering
 
 _FIXED = "fixed"
 _CONNECT_SECONDS = 10.0
-_LOOK_SECONDS = 0.4
+# Besides before and after a window; seldom, since looking takes time from the engine's cores.
+_LOOK_SECONDS = 2.0
 _ATTEMPTS = 3
+
+
+# With few tokens to choose from, greedy decoding soon repeats itself, and decoding at random repeats pairs of
+# tokens: the n-gram drafter has proposals for both, most of them right for the first and wrong for the other.
+_COPIED, _SHUFFLED = list(range(100, 104)), list(range(100, 108))
+# The logits of made models have a standard deviation of about 0.5, a tenth of what trained ones' have: these
+# stand for temperatures about ten times as high. At 1 there would be nothing for a draft to agree on.
+_MILD, _WARM = 0.05, 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +59,8 @@ MIXES: Mapping[str, Mix] = {
     MIXED: Mix(
         engines.NGRAM,
         (
-            RequestClass("copying", {"temperature": 0}),
-            RequestClass("others", {"temperature": 1, "allowed_token_ids": list(range(100, 116))}),
+            RequestClass("copying", {"temperature": 0, "allowed_token_ids": _COPIED}),
+            RequestClass("others", {"temperature": 1, "allowed_token_ids": _SHUFFLED}),
         ),
         output_tokens=(192, 384),
     ),
@@ -57,8 +68,8 @@ MIXES: Mapping[str, Mix] = {
         engines.DRAFT_MODEL,
         (
             RequestClass("T=0", {"temperature": 0}),
-            RequestClass("T=0.05", {"temperature": 0.05}),
-            RequestClass("T=0.1", {"temperature": 0.1}),
+            RequestClass(f"T={_MILD}", {"temperature": _MILD}),
+            RequestClass(f"T={_WARM}", {"temperature": _WARM}),
         ),
         output_tokens=(64, 192),
     ),
@@ -88,7 +99,8 @@ class Lineup:
         self._mix = mix
         self._introspection = controller.introspection
         vocabulary = SHAPES["demo"].vocabulary
-        self._workload = Workload(engines.MODEL_NAME, vocabulary, output_tokens=mix.output_tokens)
+        self._workload = Workload(engines.MODEL_NAME, vocabulary, PROMPT_TOKENS, mix.output_tokens)
+        self._loaded: str | None = None
         self._engines = {
             name: engines.start_controlled(
                 children, name, models, controller, longest=LONGEST_LENGTH, method=mix.method
@@ -120,6 +132,9 @@ class Lineup:
 
     def _measure_once(self, policy: str, seconds: float, seed: int) -> Window:
         name = policy if policy in self._engines else _FIXED
+        if name != self._loaded:
+            time.sleep(REST_SECONDS)
+            self._loaded = name
         steering = self._steering.get(name)
         if steering is not None:
             steering.set_policy(policy)
@@ -129,7 +144,6 @@ class Lineup:
         return window
 
     async def _load(self, name: str, seconds: float, seed: int) -> Window:
-        tally = Tally()
         async with AsyncExitStack() as stack:
             session = await stack.enter_async_context(open_session())
             watch = None
@@ -140,14 +154,18 @@ class Lineup:
             crowd = await stack.enter_async_context(Crowd(session, url, workload, classes))
             crowd.resize(MIX_CONCURRENCY)
             await crowd.until(time.perf_counter() + RAMP_SECONDS)
+            look = _Looks(watch, crowd)
+            await look()
             began, before = time.perf_counter(), crowd.tokens.copy()
-            while (now := time.perf_counter()) < began + seconds:
-                if watch is not None:
-                    await _look(watch, crowd, tally)
-                await crowd.until(min(now + _LOOK_SECONDS, began + seconds))
+            end = began + seconds
+            while (middle := time.perf_counter() + _LOOK_SECONDS) < end:
+                await crowd.until(middle)
+                await look()
+            await crowd.until(end)
             measured = time.perf_counter() - began
             speeds = {c.name: (crowd.tokens[c.name] - before[c.name]) / measured for c in classes}
-        return Window(speeds, tally.given)
+            await look()
+        return Window(speeds, look.tally.given)
 
     def __enter__(self) -> Lineup:
         return self
@@ -160,10 +178,19 @@ class Lineup:
                 stack.push(steering)
 
 
-async def _look(watch: Watch, crowd: Crowd, tally: Tally) -> None:
-    """Asks about every running request."""
-    looked_at = list(crowd.in_flight.items())
-    states = await asyncio.gather(*(watch.request(request_id) for request_id, _ in looked_at))
-    for (request_id, request), state in zip(looked_at, states, strict=True):
-        if state is not None:
-            tally.note(request_id, request.of_class, request.tokens, state)
+class _Looks:
+    """Asks about every running request, at each call; without a watch, nothing."""
+
+    def __init__(self, watch: Watch | None, crowd: Crowd) -> None:
+        self.tally = Tally()
+        self._watch = watch
+        self._crowd = crowd
+
+    async def __call__(self) -> None:
+        if self._watch is None:
+            return
+        running = list(self._crowd.in_flight.items())
+        states = await asyncio.gather(*(self._watch.request(request_id) for request_id, _ in running))
+        for (request_id, request), state in zip(running, states, strict=True):
+            if state is not None:
+                self.tally.note(request_id, request.of_class, request.tokens, state)

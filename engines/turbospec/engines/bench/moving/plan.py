@@ -6,6 +6,8 @@ import random
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from turbospec.engines.bench.e2e.schedule import REST_SECONDS
+
 PAIRS = ("high", "low")
 MOVING, MIXED, TEMPERATURES = "moving", "mixed", "temperatures"
 PARTS = (MOVING, MIXED, TEMPERATURES)
@@ -18,7 +20,9 @@ POLICIES = (NONE, *STATICS, GOODPUT)
 LOAD = (1, 32, 1)
 """Requests at once in each phase of the part `moving`."""
 MIX_CONCURRENCY = 8
-RAMP_SECONDS = 1.5
+PROMPT_TOKENS = 8
+"""On a CPU a prompt's token costs as much as one decoded: a step of load is not to be all prefill."""
+RAMP_SECONDS = 1.0
 """Before each window of a mix: requests are admitted, and plans of the new policy have taken effect."""
 WARM_UP_SECONDS = 3.0
 SETTLE_SECONDS = 8.0
@@ -51,11 +55,14 @@ class RequestClass:
 def orders(options: Options, part: str) -> Iterator[tuple[int, tuple[str, ...]]]:
     """Of a mix, each repeat, counted from 1, with all policies in its order.
 
-    Orders are random, and the same in every run with the same options.
+    Orders are random, and the same in every run with the same options. The static lengths, which share an
+    engine, stay together: a change of engines costs a rest.
     """
     draw = random.Random(part)
     for repeat in range(1, options.repeats + 1):
-        yield repeat, tuple(draw.sample(POLICIES, len(POLICIES)))
+        visits = [(NONE,), (GOODPUT,), tuple(draw.sample(STATICS, len(STATICS)))]
+        draw.shuffle(visits)
+        yield repeat, tuple(policy for visit in visits for policy in visit)
 
 
 def planned_seconds(options: Options) -> float:
@@ -69,4 +76,5 @@ def _part_seconds(options: Options, part: str) -> float:
         return len(options.pairs) * (_SET_UP_SECONDS[part] + warm_up + len(LOAD) * options.phase_seconds)
     warm_up = 2 * (WARM_UP_SECONDS + RAMP_SECONDS) + SETTLE_SECONDS
     window = RAMP_SECONDS + options.seconds + _BETWEEN_SECONDS
-    return _SET_UP_SECONDS[part] + warm_up + options.repeats * len(POLICIES) * window
+    repeat = 3 * REST_SECONDS + len(POLICIES) * window
+    return _SET_UP_SECONDS[part] + warm_up + options.repeats * repeat

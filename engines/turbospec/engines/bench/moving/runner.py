@@ -22,6 +22,7 @@ from turbospec.engines.bench.moving.plan import (
     LONGEST_LENGTH,
     MOVING,
     NONE,
+    PROMPT_TOKENS,
     SETTLE_SECONDS,
     STATICS,
     WARM_UP_SECONDS,
@@ -99,7 +100,7 @@ def _run_moving(measured: Measured, pair: str, directory: Path, display: Display
     with _stage(directory, f"{MOVING}-{pair}", pair) as (children, models, controller):
         engine = engines.start_controlled(children, _ENGINE_ID, models, controller, longest=LONGEST_LENGTH)
         engine.wait_healthy()
-        workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, output_tokens=_OUTPUT_TOKENS)
+        workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, PROMPT_TOKENS, _OUTPUT_TOKENS)
         with Steering(controller.introspection, controller.operations, _ENGINE_ID) as steering:
             steering.wait_connected(_CONNECT_SECONDS)
             display.begin(f"{what}: warming the engine up, at length 0: all else is to be learned")
