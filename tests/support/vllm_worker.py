@@ -14,17 +14,10 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
+from support import vllm_cpu
+from support.vllm_requests import NO_ANSWER, Answer, Ask, add, drive
+
 SCHEDULER = "turbospec.adapters.vllm.scheduler.TurboSpecScheduler"
-
-
-@dataclass
-class Ask:
-    """One request. `abort_after`: take it back after so many of the engine's steps, None for never."""
-
-    prompt: list[int]
-    max_tokens: int
-    extra_args: dict[str, Any] | None = None
-    abort_after: int | None = None
 
 
 @dataclass
@@ -35,7 +28,9 @@ class Evidence:
     proposal lengths that the drafter was told. `steps_in_flight`: most steps that were scheduled and not
     yet updated. `drafter_ran`: by step, whether the drafter's model was called. `verified_with_gap`: drafts
     of requests that had run in a step without it; `accepted_after_gap`: drafts of others, since the first
-    such step.
+    such step. `partial_prefills`: parts of prompts that were not the last. `counts`: of drafts, draft tokens
+    accepted tokens, and accepted tokens by position; `counters`: the same as vLLM's metrics have them,
+    empty where it keeps none.
     """
 
     decode_steps: int = 0
@@ -51,7 +46,17 @@ class Evidence:
     drafter_ran: list[bool] = field(default_factory=list)
     verified_with_gap: int = 0
     accepted_after_gap: int = 0
+    partial_prefills: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    counters: dict[str, int] = field(default_factory=dict)
     enabled: bool = True
+
+    def count(self, drafts: int, accepted: int) -> None:
+        """Notes what one request's drafts came to, under the names of vLLM's metrics."""
+        positions = {f"num_accepted_tokens_per_pos/{i}": 1 for i in range(accepted)}
+        totals = {"num_drafts": 1, "num_draft_tokens": drafts, "num_accepted_tokens": accepted}
+        for name, value in (totals | positions).items():
+            self.counts[name] = self.counts.get(name, 0) + value
 
 
 @dataclass
@@ -70,6 +75,7 @@ class Engine:
 
     def __init__(self, options: EngineOptions) -> None:
         self.asynchronous = options.asynchronous
+        self.method = (options.speculative or {}).get("method")
         context = multiprocessing.get_context("spawn")
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(options, theirs), daemon=True)
@@ -79,7 +85,12 @@ class Engine:
 
     def generate(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[list[int]], Evidence]:
         """Runs requests to their end; output token ids in order (empty for aborted ones), and evidence."""
-        return self._call("generate", list(asks), timeout=timeout)
+        answers, evidence = self.answer(asks, timeout)
+        return [[] if answer.aborted else answer.tokens[0] for answer in answers], evidence
+
+    def answer(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[Answer], Evidence]:
+        """The same, with everything that a caller gets."""
+        return self._call("answer", list(asks), timeout=timeout)
 
     def break_controller(self, method: str) -> None:
         """Makes a method that the adapter calls in each step raise from now on."""
@@ -133,6 +144,8 @@ def _serve(options: EngineOptions, pipe: Connection) -> None:
         OMP_NUM_THREADS="1",
         NUMBA_NUM_THREADS="1",
         VLLM_LOGGING_LEVEL="WARNING",
+        # Compiling small helpers takes longer than all they do here.
+        TORCHDYNAMO_DISABLE="1",
         HF_HUB_OFFLINE="1",
         **options.environ,
     )
@@ -161,7 +174,8 @@ class _Worker:
         from vllm import LLM
 
         if options.asynchronous:
-            _keep_asynchronous_on_cpus()
+            vllm_cpu.keep_asynchronous()
+        vllm_cpu.repair_expansion()
         self._llm = LLM(
             model=options.model,
             speculative_config=options.speculative,
@@ -187,48 +201,50 @@ class _Worker:
         self._with_gap: set[str] = set()
         self._observe()
 
-    def generate(self, asks: list[Ask]) -> tuple[list[list[int]], Evidence]:
-        from vllm import SamplingParams
-
+    def answer(self, asks: list[Ask]) -> tuple[list[Answer], Evidence]:
         evidence = self._evidence = Evidence(
             max_concurrent_batches=self._core.vllm_config.max_concurrent_batches,
             scheduler_class=type(self._scheduler).__name__,
         )
         engine = self._llm.llm_engine
+        before = self._counters()
         self._serial += 1
-        external = {}
-        aborts: dict[int, list[str]] = {}
-        for index, ask in enumerate(asks):
-            request_id = f"{self._serial}-{index}"
-            external[request_id] = index
-            parameters = SamplingParams(
-                temperature=0.0, max_tokens=ask.max_tokens, ignore_eos=True, extra_args=ask.extra_args
-            )
-            engine.add_request(request_id, {"prompt_token_ids": ask.prompt}, parameters)
-            if ask.abort_after is not None:
-                aborts.setdefault(ask.abort_after, []).append(request_id)
-        # vLLM adds a random suffix to ids; the scheduler's are those of its own requests.
-        self._index = {inner: external[inner.rsplit("-", 1)[0]] for inner in self._scheduler.requests}
-        outputs: list[list[int]] = [[] for _ in asks]
-        steps = 0
-        while engine.has_unfinished_requests():
-            for result in engine.step():
-                if result.finished and result.outputs[0].finish_reason != "abort":
-                    outputs[external[result.request_id]] = list(result.outputs[0].token_ids)
-            steps += 1
-            if steps in aborts:
-                engine.abort_request(aborts[steps])
+        by_id = {f"{self._serial}-{index}": ask for index, ask in enumerate(asks)}
+        for request_id, ask in by_id.items():
+            add(engine, request_id, ask)
+        # vLLM adds a random suffix to ids, and a prefix where a request has several sequences.
+        numbers = {request_id: index for index, request_id in enumerate(by_id)}
+        self._index = {
+            inner: numbers[inner.rsplit("-", 1)[0].split("_")[-1]] for inner in self._scheduler.requests
+        }
+        answers = drive(engine, by_id)
         while self._core.batch_queue:  # as the engine's own loop does: a step in flight is brought home
             self._core.step_fn()
+        evidence.counters = {name: count - before.get(name, 0) for name, count in self._counters().items()}
         control = getattr(self._scheduler, "_turbospec", None)
         if control is not None:
             evidence.enabled = control.enabled
-        return outputs, evidence
+        return [answers.get(request_id, NO_ANSWER) for request_id in by_id], evidence
+
+    def _counters(self) -> dict[str, int]:
+        engine = self._llm.llm_engine
+        if not engine.log_stats:
+            return {}
+        counters = {}
+        for metric in engine.get_metrics():
+            if metric.name.startswith("vllm:spec_decode_"):
+                name = metric.name.removeprefix("vllm:spec_decode_")
+                counters |= (
+                    {f"{name}/{i}": count for i, count in enumerate(metric.values)}
+                    if hasattr(metric, "values")
+                    else {name: metric.value}
+                )
+        return counters
 
     def held_state(self) -> dict[str, int]:
         import time
 
-        self.generate([Ask([5, 6, 7, 8], 4)])  # what was closed last travels with the next step
+        self.answer([Ask([5, 6, 7, 8], 4)])  # what was closed last travels with the next step
         control = self._scheduler._turbospec
         slots = control._controller._backlog.slots
         deadline = time.monotonic() + 5
@@ -270,7 +286,7 @@ class _Worker:
         while controller.current() is None:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"no plan within {timeout:g} s: {controller.fallbacks()}")
-            self.generate([Ask([5, 6, 7, 8], 4)])
+            self.answer([Ask([5, 6, 7, 8], 4)])
 
     def _observe(self) -> None:
         schedule, update = self._scheduler.schedule, self._scheduler.update_from_output
@@ -315,6 +331,10 @@ class _Worker:
         evidence.steps_in_flight = max(evidence.steps_in_flight, self._in_flight)
         evidence.proposals.append(output.num_spec_tokens_to_schedule)
         evidence.preemptions += len(output.preempted_req_ids or ())
+        requests = (self._scheduler.requests[request_id] for request_id in output.num_scheduled_tokens)
+        evidence.partial_prefills += sum(
+            each.num_computed_tokens < each.num_prompt_tokens for each in requests
+        )
         control = getattr(self._scheduler, "_turbospec", None)
         if control is not None and control._plan is not None:
             evidence.controlled_steps += 1
@@ -324,13 +344,16 @@ class _Worker:
         entering |= output.scheduled_cached_reqs.resumed_req_ids
         decoded = False
         evidence = self._evidence
+        invalid = output.num_invalid_spec_tokens or {}
         for request_id, scheduled in output.num_scheduled_tokens.items():
             drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
             request = self._scheduler.requests.get(request_id)
-            if request_id in entering or scheduled != drafts + 1 or request is None:
+            if request is None:
                 continue
             sampled = result.sampled_token_ids[result.req_id_to_index[request_id]]
-            if not sampled:
+            if drafts and sampled:
+                evidence.count(drafts - invalid.get(request_id, 0), len(sampled) - 1)
+            if request_id in entering or scheduled != drafts + 1 or not sampled:
                 continue
             decoded = True
             accepted = len(sampled) - 1
@@ -345,17 +368,3 @@ class _Worker:
         evidence.drafter_ran.append(hasattr(output, "test_drafter_ran"))
         if not evidence.drafter_ran[-1]:
             self._with_gap.update(output.num_scheduled_tokens)
-
-
-def _keep_asynchronous_on_cpus() -> None:
-    """vLLM's CPU platform turns asynchronous scheduling off as "not required"; it works all the same."""
-    from vllm.platforms.cpu import CpuPlatform
-
-    check = CpuPlatform.check_and_update_config.__func__
-
-    def check_and_restore(cls: type[CpuPlatform], vllm_config: Any) -> None:
-        asynchronous = vllm_config.scheduler_config.async_scheduling
-        check(cls, vllm_config)
-        vllm_config.scheduler_config.async_scheduling = asynchronous
-
-    CpuPlatform.check_and_update_config = classmethod(check_and_restore)  # type: ignore[method-assign]

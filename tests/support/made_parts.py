@@ -1,0 +1,87 @@
+"""What tests with a real vLLM need beside a pair: an EAGLE head, a LoRA adapter, a tokenizer for JSON."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+from turbospec.engines.models import MadeModels
+
+
+def make_eagle_head(models: MadeModels, directory: Path) -> Path:
+    """A head that knows what the pair's draft model knows, as vLLM's `eagle` method takes it.
+
+    Heads have no input norm, no final norm and no embeddings of their own. So `fc` ignores the target's
+    hidden state and brings the embedding to unit size, as the missing norm would; what the layer adds is
+    enlarged as much. The output then differs in scale only, which no greedy choice sees.
+    """
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    draft = load_file(models.draft / "model.safetensors")
+    hidden = draft["model.norm.weight"].numel()
+    scale = 1 / draft["model.embed_tokens.weight"].float().square().mean().sqrt()
+    fc = torch.cat([scale * torch.eye(hidden), torch.zeros(hidden, hidden)], dim=1)
+    head = {"fc.weight": fc.to(torch.bfloat16)}
+    for name, tensor in draft.items():
+        if not name.startswith("model.layers.") or name.endswith(".input_layernorm.weight"):
+            continue
+        added = name.endswith((".o_proj.weight", ".down_proj.weight"))
+        head[name.removeprefix("model.")] = tensor * scale.to(tensor.dtype) if added else tensor
+    directory.mkdir(parents=True)
+    save_file(head, directory / "model.safetensors", metadata={"format": "pt"})
+    shutil.copy(models.draft / "config.json", directory)
+    return directory
+
+
+def make_adapter(models: MadeModels, directory: Path, seed: int, rank: int = 8) -> Path:
+    """A LoRA adapter for the target, in the form of the peft library, that changes most of what it says."""
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    weights = {}
+    generator = torch.Generator().manual_seed(seed)
+    modules = ("q_proj", "v_proj", "down_proj")
+    for name, tensor in load_file(models.target / "model.safetensors").items():
+        if not name.endswith(tuple(f"{module}.weight" for module in modules)):
+            continue
+        rows, columns = tensor.shape
+        prefix = f"base_model.model.{name.removesuffix('.weight')}"
+        weights[f"{prefix}.lora_A.weight"] = 0.1 * torch.randn(rank, columns, generator=generator)
+        weights[f"{prefix}.lora_B.weight"] = 0.1 * torch.randn(rows, rank, generator=generator)
+    directory.mkdir(parents=True)
+    save_file(weights, directory / "adapter_model.safetensors", metadata={"format": "pt"})
+    config = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "r": rank,
+        "lora_alpha": rank,
+        "target_modules": list(modules),
+        "bias": "none",
+        "base_model_name_or_path": str(models.target),
+    }
+    (directory / "adapter_config.json").write_text(json.dumps(config))
+    return directory
+
+
+def make_text_tokenizer(models: MadeModels, directory: Path) -> Path:
+    """A tokenizer for the pair that can write JSON: characters first, then words with their space."""
+    from tokenizers import Tokenizer, decoders, pre_tokenizers
+    from tokenizers.models import BPE
+    from turbospec.engines.vocabulary import SPECIAL_TOKENS, words
+
+    size = json.loads((models.target / "config.json").read_text())["vocab_size"]
+    # In the byte-level alphabet "Ġ" is a space. Bytes beyond ASCII would make texts that are not UTF-8.
+    characters = [*sorted(filter(str.isascii, pre_tokenizers.ByteLevel.alphabet())), "Ġ"]
+    tokens = [*SPECIAL_TOKENS, *characters]
+    tokens += ["Ġ" + word for word in words(size - len(tokens))]
+    tokenizer = Tokenizer(BPE(vocab={token: index for index, token in enumerate(tokens)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    directory.mkdir(parents=True)
+    tokenizer.save(str(directory / "tokenizer.json"))
+    for name in ("tokenizer_config.json", "config.json"):
+        shutil.copy(models.target / name, directory)
+    return directory
