@@ -290,6 +290,15 @@ def test_mixes_are_of_requests_that_differ() -> None:
         assert len({c.parameters["temperature"] for c in mix.classes}) == len(mix.classes)
 
 
+def test_draft_tokens_get_their_requests_temperature() -> None:
+    """As vLLM's kernel would have it; 0, which stands for greedy, becomes 1."""
+    import torch
+    from turbospec.engines.stage.cpu_worker import expand
+
+    values, ends = torch.tensor([0.0, 0.05, 0.7]), torch.tensor([2, 2, 5], dtype=torch.int32)
+    assert expand(values, ends, 5, 0, 1).tolist() == pytest.approx([1.0, 1.0, 0.7, 0.7, 0.7])
+
+
 @pytest.fixture
 def url(tmp_path: Path, _subprocesses_see_the_tree: None) -> Iterator[str]:
     """A server that streams 3 tokens to every request each 50 ms, and errors to the tenth."""

@@ -124,4 +124,5 @@ def _arguments(models: MadeModels, url: str) -> list[str]:
         # Policies see the same prompts one after the other: a cache would favour the later ones.
         "--no-enable-prefix-caching",
         "--enforce-eager",
+        *("--worker-extension-cls", "turbospec.engines.stage.cpu_worker.WorkerExtension"),
     ]
