@@ -104,6 +104,14 @@ class Engine:
         """Takes away the rule that requests with a gap in their draft KV cache verify nothing."""
         self._call("ignore_gaps", timeout=30)
 
+    def seed(self, seed: int) -> None:
+        """Seeds what the engine draws for requests without a seed of their own."""
+        self._call("seed", seed, timeout=30)
+
+    def trim_by_sampled_token(self, least: float) -> None:
+        """Adds a rule that is not lossless: drop drafts from the first of a probability below `least` on."""
+        self._call("trim_by_sampled_token", least, timeout=30)
+
     def held_state(self) -> dict[str, int]:
         """Where the adapter still keeps something, with how much, when the engine has nothing to do."""
         return self._call("held_state", timeout=30)
@@ -240,6 +248,27 @@ class _Worker:
                     else {name: metric.value}
                 )
         return counters
+
+    def seed(self, seed: int) -> None:
+        import torch
+
+        torch.manual_seed(seed)
+
+    def trim_by_sampled_token(self, least: float) -> None:
+        control = self._scheduler._turbospec
+        runner = self._core.model_executor.driver_worker.worker.model_runner
+        trim = control.before_schedule
+
+        def before_schedule() -> None:
+            trim()
+            rows = {request_id: row for row, request_id in enumerate(runner._draft_prob_req_ids or ())}
+            for request in self._scheduler.running:
+                for position, token in enumerate(request.spec_token_ids):
+                    if runner._draft_probs[rows[request.request_id], position, token] < least:
+                        request.spec_token_ids = request.spec_token_ids[:position]
+                        break
+
+        control.before_schedule = before_schedule
 
     def held_state(self) -> dict[str, int]:
         import time

@@ -1,0 +1,91 @@
+"""Sampled answers have the model's distribution, whatever lengths are chosen.
+
+Chi-square tests of the first three tokens' joint distribution against exact probabilities. An honest engine
+fails one such test in a million.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from support.distribution import ExactDistribution
+from support.sidecar import Sidecar
+from support.vllm_setup import speculative_config
+from support.vllm_worker import Ask, Engine, EngineOptions, Evidence
+from turbospec.engines.models import MadeModels
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+FALSE_ALARM = 1e-6
+SAMPLES = 2500
+SEEDS = range(5)
+PROMPT = list(range(20, 36))
+# Few tokens have most of the probability, and target and draft differ in a fifth of it.
+TEMPERATURE = 0.05
+
+
+@pytest.fixture(scope="module")
+def controller(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
+    sidecar = Sidecar(tmp_path_factory.mktemp("sidecar"), "random:11")
+    yield sidecar
+    sidecar.stop()
+
+
+@pytest.fixture(scope="module")
+def exact(models: MadeModels) -> ExactDistribution:
+    return ExactDistribution(models.target, PROMPT, TEMPERATURE)
+
+
+def start(models: MadeModels, controller: Sidecar, *, drafts: str, asynchronous: bool) -> Engine:
+    """`drafts`: how the draft model's tokens are chosen, vLLM's `draft_sample_method`."""
+    return Engine(
+        EngineOptions(
+            model=str(models.target),
+            speculative=speculative_config("draft_model", models) | {"draft_sample_method": drafts},
+            asynchronous=asynchronous,
+            environ={"TURBOSPEC_CONTROL_ADDRESS": controller.control_address},
+            engine_args={"max_num_seqs": 64, "max_model_len": 64},
+        )
+    )
+
+
+def sample(engine: Engine, seed: int) -> tuple[list[list[int]], Evidence]:
+    """Answers of six tokens: the last three are there so that drafts of several lengths are."""
+    engine.seed(seed)
+    sampling = {"temperature": TEMPERATURE, "detokenize": False}
+    return engine.generate([Ask(PROMPT, 6, sampling=sampling)] * SAMPLES)
+
+
+def check_random_lengths_keep_the_distribution(engine: Engine, exact: ExactDistribution) -> None:
+    engine.wait_controlled()
+    answers, evidence = sample(engine, 0)
+    assert evidence.enabled
+    assert evidence.decode_steps >= 100
+    assert evidence.controlled_steps >= 100
+    assert evidence.rejected >= 500
+    assert len({length for lengths in evidence.verified.values() for length in lengths}) >= 4
+    assert exact.p_value(answers) > FALSE_ALARM
+
+
+def test_drafts_that_are_the_likeliest_tokens(
+    models: MadeModels, controller: Sidecar, exact: ExactDistribution
+) -> None:
+    """With greedy drafts, vLLM's default, lengths that change at random leave the distribution as it is."""
+    engine = start(models, controller, drafts="greedy", asynchronous=True)
+    try:
+        check_random_lengths_keep_the_distribution(engine, exact)
+    finally:
+        engine.stop()
+
+
+def test_drafts_that_are_sampled(models: MadeModels, controller: Sidecar, exact: ExactDistribution) -> None:
+    """With sampled drafts as well; and a rule that looks at the sampled tokens is found out, every time."""
+    engine = start(models, controller, drafts="probabilistic", asynchronous=False)
+    try:
+        check_random_lengths_keep_the_distribution(engine, exact)
+        engine.trim_by_sampled_token(0.2)
+        found = [exact.p_value(sample(engine, seed)[0]) for seed in SEEDS]
+    finally:
+        engine.stop()
+    assert max(found) <= FALSE_ALARM, "the negative control"
