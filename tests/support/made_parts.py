@@ -8,6 +8,9 @@ from pathlib import Path
 
 from turbospec.engines.models import MadeModels
 
+ADAPTER_RANK = 8
+ADAPTED = ("q_proj", "v_proj", "down_proj")
+
 
 def make_eagle_head(models: MadeModels, directory: Path) -> Path:
     """A head that knows what the pair's draft model knows, as vLLM's `eagle` method takes it.
@@ -35,29 +38,28 @@ def make_eagle_head(models: MadeModels, directory: Path) -> Path:
     return directory
 
 
-def make_adapter(models: MadeModels, directory: Path, seed: int, rank: int = 8) -> Path:
+def make_adapter(models: MadeModels, directory: Path, seed: int) -> Path:
     """A LoRA adapter for the target, in the form of the peft library, that changes most of what it says."""
     import torch
     from safetensors.torch import load_file, save_file
 
     weights = {}
     generator = torch.Generator().manual_seed(seed)
-    modules = ("q_proj", "v_proj", "down_proj")
     for name, tensor in load_file(models.target / "model.safetensors").items():
-        if not name.endswith(tuple(f"{module}.weight" for module in modules)):
+        if not name.endswith(tuple(f"{module}.weight" for module in ADAPTED)):
             continue
         rows, columns = tensor.shape
         prefix = f"base_model.model.{name.removesuffix('.weight')}"
-        weights[f"{prefix}.lora_A.weight"] = 0.1 * torch.randn(rank, columns, generator=generator)
-        weights[f"{prefix}.lora_B.weight"] = 0.1 * torch.randn(rows, rank, generator=generator)
+        weights[f"{prefix}.lora_A.weight"] = 0.1 * torch.randn(ADAPTER_RANK, columns, generator=generator)
+        weights[f"{prefix}.lora_B.weight"] = 0.1 * torch.randn(rows, ADAPTER_RANK, generator=generator)
     directory.mkdir(parents=True)
     save_file(weights, directory / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "r": rank,
-        "lora_alpha": rank,
-        "target_modules": list(modules),
+        "r": ADAPTER_RANK,
+        "lora_alpha": ADAPTER_RANK,
+        "target_modules": list(ADAPTED),
         "bias": "none",
         "base_model_name_or_path": str(models.target),
     }
@@ -85,3 +87,11 @@ def make_text_tokenizer(models: MadeModels, directory: Path) -> Path:
     for name in ("tokenizer_config.json", "config.json"):
         shutil.copy(models.target / name, directory)
     return directory
+
+
+def read_tokens(tokenizer: Path) -> list[str]:
+    """The text of each token."""
+    from tokenizers import Tokenizer
+
+    loaded = Tokenizer.from_file(str(tokenizer / "tokenizer.json"))
+    return [loaded.decode([token], skip_special_tokens=False) for token in range(loaded.get_vocab_size())]

@@ -5,17 +5,32 @@ In float32, greedy, with the real controller: bfloat16 outputs differ by roundin
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from support.sidecar import Sidecar
+from support.vllm_features import CHOICES, JSON_SCHEMA, REGEX, answer_all, different
 from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config, suffix_obstacle
 from support.vllm_worker import Ask, Engine, EngineOptions, Evidence
 from turbospec.adapters.vllm.methods import METHODS, Status
 from turbospec.engines.models import MadeModels
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
+
+# Prompts of 64 tokens and more come in parts, and four long requests at a time do not fit into memory.
+CRAMPED = {
+    "max_num_seqs": 4,
+    "max_num_batched_tokens": 64,
+    "max_model_len": 256,
+    "enable_prefix_caching": True,
+    "block_size": 32,
+    "num_gpu_blocks_override": 11,
+}
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +54,7 @@ def engine(
     request: pytest.FixtureRequest,
     models: MadeModels,
     eagle_head: Path,
+    feature_args: dict[str, Any],
     reference: list[list[int]],  # noqa: ARG001 - made first: one engine at a time
     controller: Sidecar,
 ) -> Iterator[Engine]:
@@ -54,7 +70,7 @@ def engine(
                 "TURBOSPEC_CONTROL_ADDRESS": controller.control_address,
                 "TURBOSPEC_ENGINE_ID": NAMES[RUNS.index(request.param)],
             },
-            engine_args={"max_num_seqs": 4, "disable_log_stats": False},
+            engine_args={**feature_args, **CRAMPED, "disable_log_stats": False},
         )
     )
     yield running
@@ -91,6 +107,24 @@ def test_the_comparison_can_fail(reference: list[list[int]]) -> None:
     assert len(differing(rotated, reference)) == REQUESTS
 
 
+def test_every_feature_shows(references: Any, asks: list[Ask]) -> None:
+    """What is compared below is not plain answers under other names."""
+    answers = references.answers
+    plain = {tuple(ask.prompt): tokens for ask, tokens in zip(asks, references.plain, strict=True)}
+    for name, ask in references.features.items():
+        if name.startswith(("abort", "shared", "logprobs", "prompt", "n")):
+            continue
+        assert answers[name].tokens[0] != plain[tuple(ask.prompt)][: ask.max_tokens], name
+    assert json.loads(answers["json"].text[0]).keys() == set(JSON_SCHEMA["required"])
+    assert answers["choice"].text[0] in CHOICES
+    assert re.fullmatch(REGEX, answers["regex"].text[0])
+    assert [answers[name].finish for name in ("stop string", "stop token")] == [["stop"], ["stop"]]
+    assert all(len(position) >= 3 for position in answers["logprobs"].logprobs[0])
+    assert len(answers["prompt logprobs"].prompt_logprobs) == len(asks[0].prompt)
+    assert len(answers["n"].tokens) == 3
+    assert len(answers["min tokens"].tokens[0]) >= 24
+
+
 def test_random_lengths_change_no_answer(
     engine: Engine, controller: Sidecar, asks: list[Ask], reference: list[list[int]]
 ) -> None:
@@ -106,6 +140,28 @@ def test_random_lengths_change_no_answer(
     else:
         assert len(set(evidence.proposals)) >= 4
         assert max(evidence.proposals) <= LENGTH
+
+
+def test_random_lengths_change_no_answer_of_any_kind(
+    engine: Engine, controller: Sidecar, references: Any
+) -> None:
+    """The same with requests of all kinds at once, chunked prompts, shared prefixes and preemption."""
+    controller.set_policy("random:8")
+    engine.wait_controlled()
+    asks = dict(references.features)
+    if engine.asynchronous:
+        # vLLM takes drafts in flight for output there, and may lift `min_tokens` too early by as many.
+        del asks["min tokens"]
+    answers, evidence = answer_all(engine, asks)
+    assert different(answers, references.answers, asks) == []
+    assert evidence.enabled
+    assert evidence.decode_steps >= 100
+    assert evidence.controlled_steps >= 100
+    assert evidence.partial_prefills >= 1
+    assert evidence.preemptions >= 1
+    assert sum(answer.cached for answer in answers.values()) >= 64
+    assert {name: count for name, count in evidence.counters.items() if count} == evidence.counts
+    assert engine.held_state() == {}
 
 
 def test_goodput_changes_no_answer(
