@@ -6,9 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from core.virtual_engine import TrafficClass, VirtualEngine, capabilities
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.scripted.direct import to_observation, to_plan
+from support.scripted.hello import capabilities
+from support.scripted.traffic import TrafficClass
+from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.errors import ObservationError, PolicyError
 from turbospec.sidecar.core.policies import parse_policy
@@ -67,7 +70,7 @@ def test_no_plan_is_outside_capabilities_and_caps(engine: Capabilities, policy: 
         TrafficClass((0.9,), output_tokens=12, label="a"),
         TrafficClass((0.2,), output_tokens=20, availability=0.5, max_draft=int(draw.integers(0, 3))),
     ]
-    world = VirtualEngine(engine, traffic, int(draw.integers(1, 6)), seed=seed)
+    world = World(engine, traffic, int(draw.integers(1, 6)), seed=seed)
     controller = EngineController(engine, policy)
     caps: dict[int, int] = {}
     operator: int | None = None
@@ -76,7 +79,7 @@ def test_no_plan_is_outside_capabilities_and_caps(engine: Capabilities, policy: 
         if draw.random() < 0.05:
             operator = int(draw.integers(0, engine.max_length + 1)) if draw.random() < 0.7 else None
             controller.set_cap(operator)
-        observation = world.step(controller.decide())
+        observation = to_observation(world.step(to_plan(controller.decide())))
         if draw.random() < 0.2:
             observation = replace(observation, disturbances=frozenset({Disturbance.PREFILL}))
         if draw.random() < 0.2:
@@ -92,7 +95,7 @@ def test_no_plan_is_outside_capabilities_and_caps(engine: Capabilities, policy: 
 @pytest.mark.parametrize("policy", POLICIES)
 def test_same_inputs_same_plans(policy: str) -> None:
     """Two controllers that saw the same say the same, and asking twice changes nothing."""
-    worlds = [VirtualEngine(capabilities(), [TrafficClass(output_tokens=40)], 4) for _ in range(2)]
+    worlds = [World(capabilities(), [TrafficClass(output_tokens=40)], 4) for _ in range(2)]
     controllers = [EngineController(capabilities(), policy) for _ in range(2)]
     for _ in range(120):
         first, second = (controller.decide() for controller in controllers)
@@ -101,7 +104,7 @@ def test_same_inputs_same_plans(policy: str) -> None:
         assert first.candidates == second.candidates
         assert first.verification_lengths.tolist() == second.verification_lengths.tolist()
         for world, controller, plan in zip(worlds, controllers, (first, second), strict=True):
-            controller.observe(world.step(plan))
+            controller.observe(to_observation(world.step(to_plan(plan))))
 
 
 def opened(slot: int, **changes: object) -> RequestInfo:
@@ -311,13 +314,13 @@ def test_a_length_beyond_the_engine_changes_nothing() -> None:
 
 def test_random_lengths_vary_per_step_and_per_request() -> None:
     """The test policy really exercises lengths."""
-    world = VirtualEngine(capabilities(), [TrafficClass()], 6)
+    world = World(capabilities(), [TrafficClass()], 6)
     controller = EngineController(capabilities(), "random:1")
     lengths, ragged = set(), 0
     for _ in range(60):
         plan = controller.decide()
         lengths.add(plan.proposal_length)
         ragged += len(set(plan.verification_lengths.tolist())) > 1
-        controller.observe(world.step(plan))
+        controller.observe(to_observation(world.step(to_plan(plan))))
     assert lengths == set(range(7))
     assert ragged > 20

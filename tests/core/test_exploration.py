@@ -6,8 +6,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
-from core.virtual_engine import Costs, TrafficClass, VirtualEngine, capabilities
-from turbospec.sidecar.core.controller import EngineController
+from support.scripted.costs import Costs, linear
+from support.scripted.direct import DirectEngine
+from support.scripted.hello import capabilities
+from support.scripted.machine import Machine
+from support.scripted.traffic import TrafficClass
+from support.scripted.world import World
 from turbospec.sidecar.core.exploration import LearningSchedule, ProbeBudget
 from turbospec.sidecar.core.optimizer import Option
 from turbospec.sidecar.core.types import Reason
@@ -93,14 +97,11 @@ def test_learning_ends_even_where_nothing_can_be_timed() -> None:
 )
 def test_at_zero_probes_go_on_and_the_ratio_holds(changes: dict[str, object]) -> None:
     """Where speculation never pays it is off, but for probes within 1% of step time."""
-    world = VirtualEngine(capabilities(4, **changes), [HOPELESS], 8, Costs(token=0.002))
-    controller = EngineController(world.capabilities)
-    world.run(controller, 200)
-    reasons = []
-    for _ in range(1500):
-        plan = controller.decide()
-        reasons.append(plan.reason)
-        controller.observe(world.step(plan))
+    machine = Machine(Costs(linear(token=0.002)))
+    engine = DirectEngine(World(capabilities(4, **changes), [HOPELESS], 8, machine))
+    controller = engine.controller
+    engine.run(200)
+    reasons = [engine.step()[0].reason for _ in range(1500)]
     assert set(reasons) <= {Reason.DOES_NOT_PAY, Reason.PROBE}
     assert 4 <= reasons.count(Reason.PROBE) <= 20
     assert controller.probe_steps >= reasons.count(Reason.PROBE)
@@ -110,10 +111,7 @@ def test_at_zero_probes_go_on_and_the_ratio_holds(changes: dict[str, object]) ->
 def test_speculation_returns_when_it_pays_again() -> None:
     """Off by evidence and on again by evidence: the probes notice."""
     traffic = TrafficClass((0.1,))
-    world = VirtualEngine(capabilities(4), [traffic], 8)
-    controller = EngineController(world.capabilities)
-    world.run(controller, 600)
-    assert np.mean(world.lengths[-100:]) < 0.2
+    engine = DirectEngine(World(capabilities(4), [traffic], 8))
+    assert engine.run(600).last(100).mean_length < 0.2
     traffic.hazards = (0.9,)
-    world.run(controller, 1200)
-    assert np.mean(world.lengths[-100:]) > 2
+    assert engine.run(1200).last(100).mean_length > 2

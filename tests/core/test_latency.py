@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from core.virtual_engine import Costs, capabilities
+from support.scripted.costs import Costs, linear, uniform_shape
+from support.scripted.hello import capabilities
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.latency import LatencyModel
 
-TRUE = Costs(step=0.02, token=0.0008, draft_pass=0.002, draft_request=0.0, idle_drafts=True)
+TRUE = Costs(linear(0.02, 0.0008), draft_pass=0.002, draft_request=0.0)
 
 
-def teach(model: LatencyModel, steps: int, costs: Costs = TRUE, seed: int = 0) -> None:
+def teach(model: LatencyModel, steps: int, speed: float = 1.0, seed: int = 0) -> None:
     """Steps at changing lengths and loads, with 5% one-sided noise."""
     draw = np.random.default_rng(seed)
     for _ in range(steps):
         n, k = int(draw.integers(1, 17)), int(draw.integers(0, 7))
         tokens, context = n * (1 + k), 200 * n
-        seconds = costs.seconds(tokens, context, n, k) * (1 + abs(draw.normal(0, 0.05)))
+        seconds = speed * TRUE.seconds(uniform_shape(n, k)) * (1 + abs(draw.normal(0, 0.05)))
         model.observe(seconds, tokens, StepShape(context, n, k))
 
 
@@ -39,7 +40,7 @@ def test_the_shape_is_learned() -> None:
     teach(model, 200)
     for n in (1, 4, 16):
         for k in (1, 2, 6):
-            true = TRUE.seconds(n * (1 + k), 0, n, k) / TRUE.seconds(n, 0, n, 0)
+            true = TRUE.seconds(uniform_shape(n, k)) / TRUE.seconds(uniform_shape(n, 0))
             assert predict(model, n, k) / predict(model, n, 0) == pytest.approx(true, rel=0.05)
     assert model.fitted
     assert model.model_error is not None
@@ -72,7 +73,7 @@ def test_one_outlier_changes_nothing(after: int) -> None:
     model, disturbed = LatencyModel(capabilities()), LatencyModel(capabilities())
     for each in (model, disturbed):
         teach(each, after)
-    disturbed.observe(10 * TRUE.seconds(8, 400, 2, 3), 8, StepShape(400, 2, 3))
+    disturbed.observe(10 * TRUE.seconds(uniform_shape(2, 3)), 8, StepShape(400, 2, 3))
     for each in (model, disturbed):
         teach(each, 20, seed=1)
     for n in (1, 8):
@@ -85,13 +86,11 @@ def test_a_shift_of_speed_is_followed(factor: float) -> None:
     """After 200 steps on a slower or faster machine, predictions are right again to 10%."""
     model = LatencyModel(capabilities())
     teach(model, 1500)
-    changed = Costs(TRUE.step, TRUE.token, TRUE.draft_pass, 0.0, speed=factor)
-    teach(model, 200, changed, seed=2)
+    teach(model, 200, factor, seed=2)
     for n in (1, 8):
         for k in (0, 3, 6):
-            assert predict(model, n, k) == pytest.approx(
-                changed.seconds(n * (1 + k), 0, n, k) * 1.04, rel=0.10
-            )
+            typical = 1.04 * factor * TRUE.seconds(uniform_shape(n, k))
+            assert predict(model, n, k) == pytest.approx(typical, rel=0.10)
     assert model.speed_shifts >= 1
 
 

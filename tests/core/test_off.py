@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from core.virtual_engine import Costs, TrafficClass, VirtualEngine, capabilities
+from support.scripted.costs import Costs, linear
+from support.scripted.direct import DirectEngine
+from support.scripted.hello import capabilities
+from support.scripted.machine import Machine
+from support.scripted.traffic import TrafficClass
+from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.off import SWITCH_SECONDS, Drafting, OffSwitch
 from turbospec.sidecar.core.types import Reason
@@ -70,27 +75,28 @@ def test_looks_cost_at_most_one_percent() -> None:
 
 
 HOPELESS = TrafficClass((0.1,), output_tokens=40)
-COSTLY = Costs(step=0.02, token=0.001, draft_pass=0.002, draft_request=0.0001)
+COSTLY = Costs(linear(0.02, 0.001), draft_pass=0.002, draft_request=0.0001)
 
 
-def world(traffic: TrafficClass, concurrency: int, *, deep_off: bool = True, seed: int = 0) -> VirtualEngine:
-    engine = capabilities(LONGEST, deep_off=deep_off)
-    return VirtualEngine(engine, [traffic], concurrency, COSTLY, seed=seed)
+def engine_of(
+    traffic: TrafficClass, concurrency: int, *, policy: str = "goodput", deep_off: bool = True
+) -> DirectEngine:
+    capable = capabilities(LONGEST, deep_off=deep_off)
+    world = World(capable, [traffic], concurrency, Machine(COSTLY))
+    return DirectEngine(world, EngineController(capable, policy))
 
 
 def test_goodput_is_that_of_an_engine_without_speculation_where_drafts_fail() -> None:
     """After the first seconds `goodput` is within 1.5% of never drafting; 1% is what looks may cost."""
-    engine = world(HOPELESS, 16)
-    controller = EngineController(engine.capabilities)
-    engine.run(controller, 400)
-    realised = engine.run(controller, 2000)
-    plain = world(HOPELESS, 16)
-    off = plain.run(EngineController(plain.capabilities, "off"), 2000)
-    assert realised > 0.985 * off
-    assert np.mean(engine.skipped[-2000:]) > 0.8
+    engine = engine_of(HOPELESS, 16)
+    engine.run(400)
+    run = engine.run(2000)
+    off = engine_of(HOPELESS, 16, policy="off").run(2000)
+    assert run.goodput > 0.985 * off.goodput
+    assert np.mean(run.skipped) > 0.8
 
 
-CPU = Costs(step=0.012, token=0.0009, draft_pass=0.0015, draft_request=0.00008)
+CPU = Costs(linear(0.012, 0.0009), draft_pass=0.0015, draft_request=0.00008)
 
 
 @pytest.mark.parametrize("hazards", [(0.75, 0.75, 0.8), (0.4, 0.35), (0.1,)], ids=["high", "low", "hopeless"])
@@ -100,10 +106,11 @@ def test_never_worse_than_off_or_the_best_length(concurrency: int, hazards: tupl
 
     def run(policy: str, steps: int = 500) -> float:
         traffic = TrafficClass(hazards, output_tokens=128)
-        engine = VirtualEngine(capabilities(LONGEST, deep_off=True), [traffic], concurrency, CPU, seed=3)
-        controller = EngineController(engine.capabilities, policy)
-        engine.run(controller, 300)
-        return engine.run(controller, steps)
+        capable = capabilities(LONGEST, deep_off=True)
+        world = World(capable, [traffic], concurrency, Machine(CPU), seed=3)
+        engine = DirectEngine(world, EngineController(capable, policy))
+        engine.run(300)
+        return engine.run(steps).goodput
 
     others = [run(policy) for policy in ("off", "static:1", "static:2", "static:4")]
     assert run("goodput", 1500) > 0.97 * max(others)
@@ -112,51 +119,43 @@ def test_never_worse_than_off_or_the_best_length(concurrency: int, hazards: tupl
 def test_an_engine_that_cannot_skip_is_not_asked_to() -> None:
     """Without the capability no plan asks for it, whatever the policy; then idling is the best there is."""
     for policy in ("goodput", "off"):
-        engine = world(HOPELESS, 16, deep_off=False)
-        controller = EngineController(engine.capabilities, policy)
-        engine.run(controller, 600)
-        assert not any(engine.skipped)
-        assert np.mean(engine.lengths[-200:]) < 0.1
+        run = engine_of(HOPELESS, 16, policy=policy, deep_off=False).run(600)
+        assert not any(run.skipped)
+        assert run.last(200).mean_length < 0.1
 
 
 def test_speculation_returns_when_load_falls() -> None:
     """Thirty-two requests run without the drafter; when two are left, new ones soon speculate again."""
-    engine = world(TrafficClass((0.6,), output_tokens=60), 32)
-    controller = EngineController(engine.capabilities)
-    engine.run(controller, 400)
-    assert np.mean(engine.skipped[-100:]) > 0.8
-    engine.concurrency = 2
-    engine.run(controller, 300)
-    assert not any(engine.skipped[-100:])
-    assert np.mean(engine.lengths[-100:]) > 1.0
+    engine = engine_of(TrafficClass((0.6,), output_tokens=60), 32)
+    assert np.mean(engine.run(400).last(100).skipped) > 0.8
+    engine.world.concurrency = 2
+    run = engine.run(300).last(100)
+    assert not any(run.skipped)
+    assert run.mean_length > 1.0
 
 
 def test_speculation_returns_when_drafts_become_good() -> None:
     """Nothing is observed while the drafter is skipped; looks find out all the same."""
     traffic = TrafficClass((0.1,), output_tokens=60)
-    engine = world(traffic, 8)
-    controller = EngineController(engine.capabilities)
-    engine.run(controller, 1000)
-    assert np.mean(engine.skipped[-200:]) > 0.8
+    engine = engine_of(traffic, 8)
+    assert np.mean(engine.run(1000).last(200).skipped) > 0.8
     traffic.hazards = (0.9,)
-    engine.run(controller, 6000)
-    assert not any(engine.skipped[-100:])
-    assert np.mean(engine.lengths[-100:]) > 2.0
+    run = engine.run(6000).last(100)
+    assert not any(run.skipped)
+    assert run.mean_length > 2.0
 
 
 def test_requests_that_missed_the_drafter_are_given_no_drafts() -> None:
     """Right after the return, plans verify only for requests that entered since."""
-    engine = world(TrafficClass((0.8,), output_tokens=200), 4)
-    controller = EngineController(engine.capabilities, "off")
-    engine.run(controller, 20)
+    engine = engine_of(TrafficClass((0.8,), output_tokens=200), 4, policy="off")
+    controller = engine.controller
+    engine.run(20)
     controller.set_policy("goodput")
     gap = set(controller.decide().slots.tolist())
     for _ in range(30):
-        plan = controller.decide()
-        observation = engine.step(plan)
+        _, observation = engine.step()
         missed = set(observation.unready_slots)
         assert missed <= gap
-        controller.observe(observation)
         plan = controller.decide()
         lengths = dict(zip(plan.slots.tolist(), plan.verification_lengths.tolist(), strict=True))
         assert all(lengths[slot] == 0 for slot in missed & set(lengths))
@@ -164,11 +163,10 @@ def test_requests_that_missed_the_drafter_are_given_no_drafts() -> None:
 
 def test_skipping_is_explained() -> None:
     """The reason names both alternatives with their numbers."""
-    engine = world(HOPELESS, 16)
-    controller = EngineController(engine.capabilities)
-    engine.run(controller, 400)
-    while not (plan := controller.decide()).skip_drafter:
-        engine.run(controller, 1)
+    engine = engine_of(HOPELESS, 16)
+    engine.run(400)
+    while not (plan := engine.controller.decide()).skip_drafter:
+        engine.run(1)
     assert plan.reason is Reason.OFF
     assert plan.proposal_length == 0
     assert "tokens/s without the drafter" in plan.explanation

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import pytest
-from core.virtual_engine import Costs, TrafficClass, VirtualEngine, capabilities
+from support.scripted.costs import Costs, linear
+from support.scripted.direct import DirectEngine
+from support.scripted.hello import capabilities
+from support.scripted.machine import Machine
+from support.scripted.traffic import TrafficClass
+from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.types import Reason
 
 OWN_LENGTH = 4
-COSTLY = Costs(step=0.01, token=0.001, draft_pass=0.0015)
+COSTLY = Costs(linear(0.01, 0.001), draft_pass=0.0015)
 
 
 def watched(
     traffic: TrafficClass, concurrency: int, *, shadow: bool = True
 ) -> tuple[EngineController, set[Reason]]:
     """A controller that has watched an engine run on its own length, and the reasons it gave."""
-    engine = VirtualEngine(capabilities(OWN_LENGTH), [traffic], concurrency, COSTLY)
-    own = EngineController(engine.capabilities, f"static:{OWN_LENGTH}")
-    controller = EngineController(engine.capabilities)
+    capable = capabilities(OWN_LENGTH)
+    own = EngineController(capable, f"static:{OWN_LENGTH}")
+    engine = DirectEngine(World(capable, [traffic], concurrency, Machine(COSTLY)), own)
+    controller = EngineController(capable)
     controller.set_shadow(shadow)
     reasons = set()
     for _ in range(600):
-        observation = engine.step(own.decide())
-        own.observe(observation)
-        controller.observe(observation)
+        controller.observe(engine.step()[1])
         reasons.add(controller.decide().reason)
     return controller, reasons
 

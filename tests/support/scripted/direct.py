@@ -1,0 +1,85 @@
+"""A world driven by the control core itself, without protocol or process."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import numpy as np
+from support.scripted.recording import Recording
+from support.scripted.world import Plan, Step, World
+from turbospec.sidecar.core.controller import EngineController
+from turbospec.sidecar.core.types import Decision, Observation
+
+
+def to_plan(decision: Decision) -> Plan:
+    """A decision as the world takes it."""
+    slots, wanted = decision.slots.tolist(), decision.verification_lengths.tolist()
+    lengths = dict(zip(slots, wanted, strict=True))
+    default = decision.default_verification_length
+    return Plan(decision.proposal_length, lambda info: lengths.get(info.slot, default), decision.skip_drafter)
+
+
+def to_observation(step: Step) -> Observation:
+    """A step as the core takes it."""
+    columns = np.array(
+        [
+            [info.slot for info in step.requests],
+            step.proposed,
+            step.verified,
+            step.accepted,
+            step.context_tokens,
+        ],
+        dtype=np.int64,
+    )
+    return Observation(
+        sequence=step.number,
+        duration=step.seconds,
+        requests=step.shape.requests,
+        slots=columns[0],
+        proposed=columns[1],
+        verified=columns[2],
+        accepted=columns[3],
+        context_tokens=columns[4],
+        proposal_length=step.shape.proposal_length,
+        emitted_tokens=step.emitted_tokens,
+        prefill_tokens=step.shape.prefill_tokens,
+        disturbances=step.disturbances,
+        opened=step.entered,
+        closed_slots=tuple(info.slot for info in step.left),
+        drafter_skipped=step.shape.drafter_skipped,
+        unready_slots=tuple(info.slot for info in step.unready),
+    )
+
+
+class DirectEngine:
+    """A world, a controller, and `lag`: the step that ends as number t is answered in step t + lag."""
+
+    def __init__(self, world: World, controller: EngineController | None = None, *, lag: int = 1) -> None:
+        self.world = world
+        self.controller = controller or EngineController(world.capabilities)
+        self._lag = lag
+        self._decisions: deque[Decision] = deque()
+        self._steps: list[Step] = []
+
+    @property
+    def recording(self) -> Recording:
+        """All steps so far."""
+        return Recording(self._steps)
+
+    def run(self, steps: int) -> Recording:
+        """Runs `steps`, and returns them."""
+        for _ in range(steps):
+            self.step()
+        return self.recording.last(steps)
+
+    def step(self) -> tuple[Decision, Observation]:
+        """Runs one step: what it ran under, and what was seen of it."""
+        self._decisions.append(self.controller.decide())
+        if len(self._decisions) > self._lag:
+            self._decisions.popleft()
+        decision = self._decisions[0]
+        step = self.world.step(to_plan(decision))
+        self._steps.append(step)
+        observation = to_observation(step)
+        self.controller.observe(observation)
+        return decision, observation
