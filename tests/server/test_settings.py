@@ -36,6 +36,7 @@ VALUES = {
     "max_message_bytes": (2000, 3000, 4000),
     "engine_expiry_seconds": (1.5, 2.5, 3.5),
     "shutdown_grace_seconds": (0.0, 1.0, 2.5),
+    "profiles_directory": ("/a", "/b", "/c"),
     "ready_file": ("/a", "/b", "/c"),
     "log_level": ("debug", "warning", "error"),
     "log_format": ("json", "text", "json"),

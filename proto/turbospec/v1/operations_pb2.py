@@ -22,33 +22,56 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturbospec/v1/operations.proto\x12\x0cturbospec.v1\"?\n\x0e\x45ngineSelector\x12\x11\n\tengine_id\x18\x01 \x01(\t\x12\x11\n\x04rank\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_rank\"p\n\x10SetPolicyRequest\x12,\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x1c.turbospec.v1.EngineSelector\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x13\n\x06shadow\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_shadow\"$\n\x11SetPolicyResponse\x12\x0f\n\x07\x65ngines\x18\x01 \x03(\t\"e\n\rSetCapRequest\x12,\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x1c.turbospec.v1.EngineSelector\x12\x17\n\nmax_length\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_max_length\"!\n\x0eSetCapResponse\x12\x0f\n\x07\x65ngines\x18\x01 \x03(\t\"F\n\x16ResetEstimatorsRequest\x12,\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x1c.turbospec.v1.EngineSelector\"*\n\x17ResetEstimatorsResponse\x12\x0f\n\x07\x65ngines\x18\x01 \x03(\t\"\x17\n\x15ReloadSettingsRequest\")\n\x16ReloadSettingsResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x03(\t2\xe3\x02\n\x11OperationsService\x12L\n\tSetPolicy\x12\x1e.turbospec.v1.SetPolicyRequest\x1a\x1f.turbospec.v1.SetPolicyResponse\x12\x43\n\x06SetCap\x12\x1b.turbospec.v1.SetCapRequest\x1a\x1c.turbospec.v1.SetCapResponse\x12^\n\x0fResetEstimators\x12$.turbospec.v1.ResetEstimatorsRequest\x1a%.turbospec.v1.ResetEstimatorsResponse\x12[\n\x0eReloadSettings\x12#.turbospec.v1.ReloadSettingsRequest\x1a$.turbospec.v1.ReloadSettingsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dturbospec/v1/operations.proto\x12\x0cturbospec.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"?\n\x0e\x45ngineSelector\x12\x11\n\tengine_id\x18\x01 \x01(\t\x12\x11\n\x04rank\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_rank\"p\n\x10SetPolicyRequest\x12,\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x1c.turbospec.v1.EngineSelector\x12\x0e\n\x06policy\x18\x02 \x01(\t\x12\x13\n\x06shadow\x18\x03 \x01(\x08H\x00\x88\x01\x01\x42\t\n\x07_shadow\"$\n\x11SetPolicyResponse\x12\x0f\n\x07\x65ngines\x18\x01 \x03(\t\"e\n\rSetCapRequest\x12,\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x1c.turbospec.v1.EngineSelector\x12\x17\n\nmax_length\x18\x02 \x01(\rH\x00\x88\x01\x01\x42\r\n\x0b_max_length\"!\n\x0eSetCapResponse\x12\x0f\n\x07\x65ngines\x18\x01 \x03(\t\"F\n\x16ResetEstimatorsRequest\x12,\n\x06\x65ngine\x18\x01 \x01(\x0b\x32\x1c.turbospec.v1.EngineSelector\"*\n\x17ResetEstimatorsResponse\x12\x0f\n\x07\x65ngines\x18\x01 \x03(\t\"\x17\n\x15ReloadSettingsRequest\")\n\x16ReloadSettingsResponse\x12\x0f\n\x07\x63hanged\x18\x01 \x03(\t\"\xa7\x02\n\nProfileKey\x12\x10\n\x08hardware\x18\x01 \x01(\t\x12\x13\n\x0b\x65ngine_name\x18\x02 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x03 \x01(\t\x12\r\n\x05model\x18\x04 \x01(\t\x12\x13\n\x0b\x64raft_model\x18\x05 \x01(\t\x12\x0e\n\x06method\x18\x06 \x01(\t\x12\r\n\x05\x64type\x18\x07 \x01(\t\x12\x1b\n\x13model_parallel_size\x18\x08 \x01(\r\x12\x12\n\nmax_length\x18\t \x01(\r\x12\x13\n\x0bgraph_sizes\x18\n \x03(\r\x12\x1c\n\x14ragged_breaks_graphs\x18\x0b \x01(\x08\x12\x10\n\x08\x64\x65\x65p_off\x18\x0c \x01(\x08\x12!\n\x19proposal_saves_draft_cost\x18\r \x01(\x08\"\xe0\x01\n\x0bProfileCell\x12\x10\n\x08requests\x18\x01 \x01(\r\x12\x15\n\rtarget_tokens\x18\x02 \x01(\r\x12\x16\n\x0e\x63ontext_tokens\x18\x03 \x01(\x04\x12\x16\n\x0eprefill_tokens\x18\x04 \x01(\r\x12\x17\n\x0fproposal_length\x18\x05 \x01(\r\x12\x0e\n\x06ragged\x18\x06 \x01(\x08\x12\x17\n\x0f\x64rafter_skipped\x18\x07 \x01(\x08\x12\r\n\x05steps\x18\x08 \x01(\r\x12\x0f\n\x07seconds\x18\t \x01(\x01\x12\x16\n\x0espread_seconds\x18\n \x01(\x01\"\xd3\x01\n\x07Profile\x12%\n\x03key\x18\x01 \x01(\x0b\x32\x18.turbospec.v1.ProfileKey\x12/\n\x0bmeasured_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11turbospec_version\x18\x03 \x01(\t\x12+\n\x06source\x18\x04 \x01(\x0e\x32\x1b.turbospec.v1.ProfileSource\x12(\n\x05\x63\x65lls\x18\x05 \x03(\x0b\x32\x19.turbospec.v1.ProfileCell\"\xe2\x01\n\x0eProfileSummary\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12%\n\x03key\x18\x02 \x01(\x0b\x32\x18.turbospec.v1.ProfileKey\x12/\n\x0bmeasured_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x19\n\x11turbospec_version\x18\x04 \x01(\t\x12+\n\x06source\x18\x05 \x01(\x0e\x32\x1b.turbospec.v1.ProfileSource\x12\r\n\x05\x63\x65lls\x18\x06 \x01(\r\x12\r\n\x05steps\x18\x07 \x01(\x04\"\x15\n\x13ListProfilesRequest\"F\n\x14ListProfilesResponse\x12.\n\x08profiles\x18\x01 \x03(\x0b\x32\x1c.turbospec.v1.ProfileSummary\"\'\n\x11GetProfileRequest\x12\x12\n\nprofile_id\x18\x01 \x01(\t\"<\n\x12GetProfileResponse\x12&\n\x07profile\x18\x01 \x01(\x0b\x32\x15.turbospec.v1.Profile\">\n\x14ImportProfileRequest\x12&\n\x07profile\x18\x01 \x01(\x0b\x32\x15.turbospec.v1.Profile\"=\n\x15ImportProfileResponse\x12\x12\n\nprofile_id\x18\x01 \x01(\t\x12\x10\n\x08replaced\x18\x02 \x01(\x08*d\n\rProfileSource\x12\x1e\n\x1aPROFILE_SOURCE_UNSPECIFIED\x10\x00\x12\x18\n\x14PROFILE_SOURCE_SWEEP\x10\x01\x12\x19\n\x15PROFILE_SOURCE_ONLINE\x10\x02\x32\xe5\x04\n\x11OperationsService\x12L\n\tSetPolicy\x12\x1e.turbospec.v1.SetPolicyRequest\x1a\x1f.turbospec.v1.SetPolicyResponse\x12\x43\n\x06SetCap\x12\x1b.turbospec.v1.SetCapRequest\x1a\x1c.turbospec.v1.SetCapResponse\x12^\n\x0fResetEstimators\x12$.turbospec.v1.ResetEstimatorsRequest\x1a%.turbospec.v1.ResetEstimatorsResponse\x12[\n\x0eReloadSettings\x12#.turbospec.v1.ReloadSettingsRequest\x1a$.turbospec.v1.ReloadSettingsResponse\x12U\n\x0cListProfiles\x12!.turbospec.v1.ListProfilesRequest\x1a\".turbospec.v1.ListProfilesResponse\x12O\n\nGetProfile\x12\x1f.turbospec.v1.GetProfileRequest\x1a .turbospec.v1.GetProfileResponse\x12X\n\rImportProfile\x12\".turbospec.v1.ImportProfileRequest\x1a#.turbospec.v1.ImportProfileResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turbospec.v1.operations_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_ENGINESELECTOR']._serialized_start=47
-  _globals['_ENGINESELECTOR']._serialized_end=110
-  _globals['_SETPOLICYREQUEST']._serialized_start=112
-  _globals['_SETPOLICYREQUEST']._serialized_end=224
-  _globals['_SETPOLICYRESPONSE']._serialized_start=226
-  _globals['_SETPOLICYRESPONSE']._serialized_end=262
-  _globals['_SETCAPREQUEST']._serialized_start=264
-  _globals['_SETCAPREQUEST']._serialized_end=365
-  _globals['_SETCAPRESPONSE']._serialized_start=367
-  _globals['_SETCAPRESPONSE']._serialized_end=400
-  _globals['_RESETESTIMATORSREQUEST']._serialized_start=402
-  _globals['_RESETESTIMATORSREQUEST']._serialized_end=472
-  _globals['_RESETESTIMATORSRESPONSE']._serialized_start=474
-  _globals['_RESETESTIMATORSRESPONSE']._serialized_end=516
-  _globals['_RELOADSETTINGSREQUEST']._serialized_start=518
-  _globals['_RELOADSETTINGSREQUEST']._serialized_end=541
-  _globals['_RELOADSETTINGSRESPONSE']._serialized_start=543
-  _globals['_RELOADSETTINGSRESPONSE']._serialized_end=584
-  _globals['_OPERATIONSSERVICE']._serialized_start=587
-  _globals['_OPERATIONSSERVICE']._serialized_end=942
+  _globals['_PROFILESOURCE']._serialized_start=1912
+  _globals['_PROFILESOURCE']._serialized_end=2012
+  _globals['_ENGINESELECTOR']._serialized_start=80
+  _globals['_ENGINESELECTOR']._serialized_end=143
+  _globals['_SETPOLICYREQUEST']._serialized_start=145
+  _globals['_SETPOLICYREQUEST']._serialized_end=257
+  _globals['_SETPOLICYRESPONSE']._serialized_start=259
+  _globals['_SETPOLICYRESPONSE']._serialized_end=295
+  _globals['_SETCAPREQUEST']._serialized_start=297
+  _globals['_SETCAPREQUEST']._serialized_end=398
+  _globals['_SETCAPRESPONSE']._serialized_start=400
+  _globals['_SETCAPRESPONSE']._serialized_end=433
+  _globals['_RESETESTIMATORSREQUEST']._serialized_start=435
+  _globals['_RESETESTIMATORSREQUEST']._serialized_end=505
+  _globals['_RESETESTIMATORSRESPONSE']._serialized_start=507
+  _globals['_RESETESTIMATORSRESPONSE']._serialized_end=549
+  _globals['_RELOADSETTINGSREQUEST']._serialized_start=551
+  _globals['_RELOADSETTINGSREQUEST']._serialized_end=574
+  _globals['_RELOADSETTINGSRESPONSE']._serialized_start=576
+  _globals['_RELOADSETTINGSRESPONSE']._serialized_end=617
+  _globals['_PROFILEKEY']._serialized_start=620
+  _globals['_PROFILEKEY']._serialized_end=915
+  _globals['_PROFILECELL']._serialized_start=918
+  _globals['_PROFILECELL']._serialized_end=1142
+  _globals['_PROFILE']._serialized_start=1145
+  _globals['_PROFILE']._serialized_end=1356
+  _globals['_PROFILESUMMARY']._serialized_start=1359
+  _globals['_PROFILESUMMARY']._serialized_end=1585
+  _globals['_LISTPROFILESREQUEST']._serialized_start=1587
+  _globals['_LISTPROFILESREQUEST']._serialized_end=1608
+  _globals['_LISTPROFILESRESPONSE']._serialized_start=1610
+  _globals['_LISTPROFILESRESPONSE']._serialized_end=1680
+  _globals['_GETPROFILEREQUEST']._serialized_start=1682
+  _globals['_GETPROFILEREQUEST']._serialized_end=1721
+  _globals['_GETPROFILERESPONSE']._serialized_start=1723
+  _globals['_GETPROFILERESPONSE']._serialized_end=1783
+  _globals['_IMPORTPROFILEREQUEST']._serialized_start=1785
+  _globals['_IMPORTPROFILEREQUEST']._serialized_end=1847
+  _globals['_IMPORTPROFILERESPONSE']._serialized_start=1849
+  _globals['_IMPORTPROFILERESPONSE']._serialized_end=1910
+  _globals['_OPERATIONSSERVICE']._serialized_start=2015
+  _globals['_OPERATIONSSERVICE']._serialized_end=2628
 # @@protoc_insertion_point(module_scope)

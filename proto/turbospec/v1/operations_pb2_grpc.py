@@ -55,6 +55,21 @@ class OperationsServiceStub(object):
                 request_serializer=turbospec_dot_v1_dot_operations__pb2.ReloadSettingsRequest.SerializeToString,
                 response_deserializer=turbospec_dot_v1_dot_operations__pb2.ReloadSettingsResponse.FromString,
                 _registered_method=True)
+        self.ListProfiles = channel.unary_unary(
+                '/turbospec.v1.OperationsService/ListProfiles',
+                request_serializer=turbospec_dot_v1_dot_operations__pb2.ListProfilesRequest.SerializeToString,
+                response_deserializer=turbospec_dot_v1_dot_operations__pb2.ListProfilesResponse.FromString,
+                _registered_method=True)
+        self.GetProfile = channel.unary_unary(
+                '/turbospec.v1.OperationsService/GetProfile',
+                request_serializer=turbospec_dot_v1_dot_operations__pb2.GetProfileRequest.SerializeToString,
+                response_deserializer=turbospec_dot_v1_dot_operations__pb2.GetProfileResponse.FromString,
+                _registered_method=True)
+        self.ImportProfile = channel.unary_unary(
+                '/turbospec.v1.OperationsService/ImportProfile',
+                request_serializer=turbospec_dot_v1_dot_operations__pb2.ImportProfileRequest.SerializeToString,
+                response_deserializer=turbospec_dot_v1_dot_operations__pb2.ImportProfileResponse.FromString,
+                _registered_method=True)
 
 
 class OperationsServiceServicer(object):
@@ -91,6 +106,29 @@ class OperationsServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListProfiles(self, request, context):
+        """Lists the latency profiles that are kept. This call and the two below: FAILED_PRECONDITION where the
+        controller keeps none, or cannot read or write where it keeps them.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetProfile(self, request, context):
+        """One latency profile, whole. INVALID_ARGUMENT for what is no id, NOT_FOUND for an unknown one.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ImportProfile(self, request, context):
+        """Keeps a latency profile in place of one with the same key. INVALID_ARGUMENT, naming the field, for an
+        impossible one; RESOURCE_EXHAUSTED where as many are kept as may be.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OperationsServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -113,6 +151,21 @@ def add_OperationsServiceServicer_to_server(servicer, server):
                     servicer.ReloadSettings,
                     request_deserializer=turbospec_dot_v1_dot_operations__pb2.ReloadSettingsRequest.FromString,
                     response_serializer=turbospec_dot_v1_dot_operations__pb2.ReloadSettingsResponse.SerializeToString,
+            ),
+            'ListProfiles': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListProfiles,
+                    request_deserializer=turbospec_dot_v1_dot_operations__pb2.ListProfilesRequest.FromString,
+                    response_serializer=turbospec_dot_v1_dot_operations__pb2.ListProfilesResponse.SerializeToString,
+            ),
+            'GetProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetProfile,
+                    request_deserializer=turbospec_dot_v1_dot_operations__pb2.GetProfileRequest.FromString,
+                    response_serializer=turbospec_dot_v1_dot_operations__pb2.GetProfileResponse.SerializeToString,
+            ),
+            'ImportProfile': grpc.unary_unary_rpc_method_handler(
+                    servicer.ImportProfile,
+                    request_deserializer=turbospec_dot_v1_dot_operations__pb2.ImportProfileRequest.FromString,
+                    response_serializer=turbospec_dot_v1_dot_operations__pb2.ImportProfileResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -224,6 +277,87 @@ class OperationsService(object):
             '/turbospec.v1.OperationsService/ReloadSettings',
             turbospec_dot_v1_dot_operations__pb2.ReloadSettingsRequest.SerializeToString,
             turbospec_dot_v1_dot_operations__pb2.ReloadSettingsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListProfiles(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turbospec.v1.OperationsService/ListProfiles',
+            turbospec_dot_v1_dot_operations__pb2.ListProfilesRequest.SerializeToString,
+            turbospec_dot_v1_dot_operations__pb2.ListProfilesResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turbospec.v1.OperationsService/GetProfile',
+            turbospec_dot_v1_dot_operations__pb2.GetProfileRequest.SerializeToString,
+            turbospec_dot_v1_dot_operations__pb2.GetProfileResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ImportProfile(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turbospec.v1.OperationsService/ImportProfile',
+            turbospec_dot_v1_dot_operations__pb2.ImportProfileRequest.SerializeToString,
+            turbospec_dot_v1_dot_operations__pb2.ImportProfileResponse.FromString,
             options,
             channel_credentials,
             insecure,

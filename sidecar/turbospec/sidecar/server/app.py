@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 from turbospec.adapters.address import parse_address
 from turbospec.adapters.version import __version__
+from turbospec.sidecar.profiles.store import Store, StoreError
 from turbospec.sidecar.server import logs
 from turbospec.sidecar.server.control import ControlService
 from turbospec.sidecar.server.health import Health
@@ -132,10 +133,21 @@ class App:
             interceptors.append(TokenInterceptor(path))
         server = self._server(*interceptors)
         operations_pb2_grpc.add_OperationsServiceServicer_to_server(
-            OperationsService(self._registry, self.reload), server
+            OperationsService(self._registry, self.reload, self._profiles()), server
         )
         self._reflect(server, OPERATIONS)
         return server
+
+    def _profiles(self) -> Store | None:
+        """Where profiles are kept. A directory that cannot be used costs them, and never the start."""
+        if not self._settings.profiles_directory:
+            return None
+        store = Store(Path(self._settings.profiles_directory), self._log.warning)
+        try:
+            store.prepare()
+        except StoreError as error:
+            self._log.warning("profiles.unavailable", error=str(error))
+        return store
 
     def _server(self, *interceptors: TokenInterceptor) -> grpc.aio.Server:
         size = ("grpc.max_receive_message_length", self._settings.max_message_bytes)

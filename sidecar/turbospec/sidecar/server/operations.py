@@ -10,26 +10,27 @@ from typing import Any
 import grpc
 from turbospec.sidecar.core.errors import PolicyError
 from turbospec.sidecar.core.policies import parse_policy
+from turbospec.sidecar.profiles.store import Store
 from turbospec.sidecar.server import logs
 from turbospec.sidecar.server.engine import Engine
 from turbospec.sidecar.server.limits import LONGEST_PROPOSAL
+from turbospec.sidecar.server.profile_calls import ProfileCalls
 from turbospec.sidecar.server.registry import Registry, UnknownEngineError
 from turbospec.sidecar.server.settings import SettingsError
 from turbospec.v1 import operations_pb2 as pb
-from turbospec.v1 import operations_pb2_grpc as pb_grpc
 
 # Any: contexts are invariant in their messages.
 AnyContext = grpc.aio.ServicerContext[Any, Any]
 Reload = Callable[[], dict[str, object]]
 
 
-class OperationsService(pb_grpc.OperationsServiceServicer):
-    """Changes the registry's engines."""
+class OperationsService(ProfileCalls):
+    """Changes the registry's engines; keeps profiles in `store`, if there is one."""
 
-    def __init__(self, registry: Registry, reload: Reload) -> None:
+    def __init__(self, registry: Registry, reload: Reload, store: Store | None) -> None:
+        super().__init__(store)
         self._registry = registry
         self._reload = reload
-        self._log = logs.get()
 
     async def SetPolicy(
         self,

@@ -128,6 +128,10 @@ class Settings:
         low=0.0,
         high=300.0,
     )
+    profiles_directory: str = _setting(
+        "",
+        "directory, best a volume, where measured latency profiles are kept; none: they are not kept",
+    )
     ready_file: str = _setting(
         "",
         "file to which the bound addresses are written as JSON once all listeners serve",
