@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from pathlib import Path
 from typing import Any
 
-from turbospec.adapters.address import AddressError, operations_address, parse_address
+from turbospec.cli import operations
 
 _DESCRIPTION = """\
 Changes the policy of one engine, or of all, also those that connect later. It takes effect with the next
@@ -23,7 +21,6 @@ step.
 Who may do this is decided by the permissions of the operations socket (its owner), or over TCP by a token.
 """
 
-_TIMEOUT_SECONDS = 5.0
 _LARGEST_RANK = 65_535  # the controller's own limit
 
 
@@ -43,12 +40,8 @@ def add_parser(subparsers: Any) -> None:
         action=argparse.BooleanOptionalAction,
         help="compute and explain plans without applying them (default: as it is)",
     )
-    parser.add_argument(
-        "--address",
-        help="the controller's operations address (default: TURBOSPEC_OPERATIONS_ADDRESS, "
-        "else the socket beside the control socket)",
-    )
-    parser.add_argument("--token-file", metavar="FILE", type=Path, help="file with the token, for TCP")
+    operations.add_address(parser)
+    operations.add_token_file(parser)
     parser.set_defaults(func=run)
 
 
@@ -58,12 +51,8 @@ def run(args: argparse.Namespace) -> int:
     from turbospec.v1 import operations_pb2, operations_pb2_grpc
 
     try:
-        address = parse_address(args.address or operations_address(os.environ)).target
-        token = args.token_file.read_text(encoding="utf-8").strip() if args.token_file else None
-    except UnicodeDecodeError:
-        print(f"turbospec set-policy: --token-file {args.token_file}: is not text", file=sys.stderr)
-        return 2
-    except (AddressError, OSError) as error:
+        controller = operations.controller(args)
+    except operations.UsageError as error:
         print(f"turbospec set-policy: {error}", file=sys.stderr)
         return 2
     if args.rank is not None and not (0 <= args.rank <= _LARGEST_RANK and args.engine):
@@ -75,31 +64,16 @@ def run(args: argparse.Namespace) -> int:
         policy=args.policy,
         shadow=args.shadow,
     )
-    credential = [("authorization", f"Bearer {token}")] if token else []
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(controller.address) as channel:
         stub = operations_pb2_grpc.OperationsServiceStub(channel)
         try:
-            answer = stub.SetPolicy(request, timeout=_TIMEOUT_SECONDS, metadata=credential)
+            answer = stub.SetPolicy(
+                request, timeout=operations.TIMEOUT_SECONDS, metadata=controller.credential
+            )
         except grpc.RpcError as error:
-            print(f"turbospec set-policy: {_explained(error, address)}", file=sys.stderr)
+            explained = operations.explained(error, controller.address)
+            print(f"turbospec set-policy: {explained}", file=sys.stderr)
             return 1
     engines = ", ".join(answer.engines) or "no engine yet"
     print(f"{args.policy}: {engines}" + ("" if args.engine else ", and all that connect later"))
     return 0
-
-
-def _explained(error: Any, address: str) -> str:
-    import grpc
-
-    if error.code() is grpc.StatusCode.UNAUTHENTICATED:
-        return f"{error.details()}; give it with --token-file"
-    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return f"{address} is not a controller's operations address; its log has it (server.listening)"
-    if error.code() is not grpc.StatusCode.UNAVAILABLE:
-        return str(error.details())
-    return (
-        f"no controller answers at {address}\n"
-        "  Is it running? Start it with: turbospec serve\n"
-        "  Is the socket yours? Only its owner (and root) may open it: ls -l\n"
-        "  Does it listen elsewhere? Its log says so (server.listening); then use --address"
-    )
