@@ -17,7 +17,7 @@ PART_SUFFIX = ".part"
 def write(path: Path, data: bytes) -> None:
     """Puts `data` at `path` at once: who reads finds the old content or the new, also after a loss of power.
 
-    Raises OSError, and then nothing has changed.
+    Raises OSError: the old content stands or, where only flushing the directory failed, the new.
     """
     # In the same directory, for a rename is at once only within a file system.
     descriptor, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=PART_SUFFIX, dir=path.parent)
@@ -72,9 +72,13 @@ def set_aside(path: Path, found: os.stat_result) -> Path | None:
     return aside
 
 
-def remove_parts(directory: Path, older_than: float) -> None:
-    """Removes what killed writers left: parts not modified since `older_than` (seconds since the epoch)."""
-    for part in directory.glob(f".*{PART_SUFFIX}"):
-        with suppress(OSError):  # another process may be faster, and a part costs only space
-            if part.stat().st_mtime < older_than:
+def remove_parts(written: Path, older_by: float) -> None:
+    """Removes what killed writers left beside a file just written: parts `older_by` so many seconds.
+
+    By the file system's own times, which are the same for all who share it.
+    """
+    with suppress(OSError):  # another process may be faster, and a part costs only space
+        newest = written.stat().st_mtime
+        for part in written.parent.glob(f".*{PART_SUFFIX}"):
+            if part.stat().st_mtime < newest - older_by:
                 part.unlink()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -144,7 +143,7 @@ class Store:
             files.write(path, data)
         except OSError as error:
             raise StoreError(f"cannot write {path}: {error.strerror}") from error
-        files.remove_parts(self.directory, time.time() - _PART_LIFE_SECONDS)
+        files.remove_parts(path, _PART_LIFE_SECONDS)
         return before is not None
 
     def _make_directory(self) -> None:
