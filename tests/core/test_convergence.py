@@ -72,7 +72,7 @@ WORLDS = {
     ),
     "large batch, costly tokens": (Setting(LOW, 32, Costs(linear(token=0.002))), lambda k: k < 0.1),
     "concave cost": (Setting(HIGH, 4, CPU), lambda k: k >= 2),
-    "noisy machine": (Setting(HIGH, 8, noise=0.25), lambda k: 2 <= k <= 4),
+    "noisy machine": (Setting(HIGH, 8, noise=0.25), lambda k: 2 <= k <= 4.1),
 }
 
 

@@ -47,7 +47,8 @@ def test_outside_of_shadow_mode_it_would_be_tried() -> None:
 
 @pytest.mark.parametrize(
     ("hazard", "concurrency", "least", "most"),
-    [(0.3, 16, 1.2, 3.0), (0.95, 1, 0.9, 1.1)],
+    # What the first world really offers is 2.45, of which only one batch size and length was ever seen.
+    [(0.3, 16, 1.2, 3.2), (0.95, 1, 0.9, 1.1)],
     ids=["much", "none"],
 )
 def test_the_gain_is_estimated(hazard: float, concurrency: int, least: float, most: float) -> None:

@@ -6,7 +6,7 @@ captured graph, and since more requests teach more for the same time.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from turbospec.sidecar.core.optimizer import Option
 
@@ -22,8 +22,14 @@ HOPELESS_GAP = 0.3
 
 # Each learning length is held this long: one step of transition and two clean ones, enough for a median.
 LEARNING_HOLD_STEPS = 3
-# Steps whose time is disturbed (prompts) do not advance the schedule; learning ends after this many anyway.
-LEARNING_STEPS_LIMIT = 64
+# Lengths predicted to be this close to the best are held for longer: between these, and only these, an error
+# of some percent in their cost or their acceptance decides. Requests teach acceptance, each step cost.
+CONTESTED_GAP = 0.1
+CONTESTED_HOLD_STEPS = 8
+CONTESTED_HOLD_REQUESTS = 24
+# Steps whose time is disturbed (prompts) teach nothing of it: a length that gets no timed step within this
+# many times its share is given up.
+PATIENCE = 3
 
 
 def learning_lengths(candidates: tuple[int, ...], static_length: int) -> tuple[int, ...]:
@@ -42,38 +48,59 @@ class LearningSchedule:
     def __init__(
         self, candidates: tuple[int, ...], static_length: int, steps_at: Callable[[int], int]
     ) -> None:
-        self._lengths = tuple(
-            length
+        self._steps_at = steps_at
+        # Length and how many timed steps it is held.
+        self._plan = [
+            (length, LEARNING_HOLD_STEPS)
             for length in learning_lengths(candidates, static_length)
             if steps_at(length) < LEARNING_HOLD_STEPS
-        )
-        self._held = 0
-        self._index = 0
-        self._steps = 0
+        ]
+        self._contested = False
+        self._held = self._timed = 0
 
     @property
     def done(self) -> bool:
-        """Whether learning is over."""
-        return self._index >= len(self._lengths) or self._steps >= LEARNING_STEPS_LIMIT
+        """Whether there is no length to look at now."""
+        return not self._plan
+
+    @property
+    def walked(self) -> bool:
+        """Whether the walk is over, and `contest` not called yet."""
+        return not self._plan and not self._contested
 
     @property
     def length(self) -> int:
         """The length to use now; only while not `done`."""
-        return self._lengths[self._index]
+        return self._plan[0][0]
+
+    def contest(self, goodputs: Mapping[int, float], requests: int) -> None:
+        """After the walk: adds the lengths that come close to the best one.
+
+        `goodputs`: predicted, by length, with so many `requests`. The best itself is used from now on, and
+        so learned anyway.
+        """
+        self._contested = True
+        hold = max(CONTESTED_HOLD_STEPS, CONTESTED_HOLD_REQUESTS // requests)
+        best = max(goodputs, key=goodputs.__getitem__)
+        for length, goodput in goodputs.items():
+            missing = hold - self._steps_at(length)
+            if length != best and goodput >= (1.0 - CONTESTED_GAP) * goodputs[best] and missing > 0:
+                self._plan.append((length, missing))
 
     def advance(self, *, timed: bool) -> None:
         """One step was seen; `timed`: its duration could be learned from."""
         if self.done:
             return
-        self._steps += 1
-        self._held += timed
-        if self._held >= LEARNING_HOLD_STEPS:
+        self._held += 1
+        self._timed += timed
+        share = self._plan[0][1]
+        if self._timed >= share or self._held >= PATIENCE * share:
             self.skip()
 
     def skip(self) -> None:
         """Goes on to the next length."""
-        self._index += 1
-        self._held = 0
+        del self._plan[0]
+        self._held = self._timed = 0
 
 
 class ProbeBudget:

@@ -20,12 +20,14 @@ from turbospec.sidecar.core.types import Capabilities, FloatArray, Observation
 # The shape of an engine's cost hardly changes, and lengths that do not pay are seen once in a hundred
 # steps, so memory is long. What does change is the machine's speed; see `_follow_speed`.
 HALF_LIFE_STEPS = 2000.0
-# Ridge weights are noise variance (0.1 of a step, squared) over the prior's own variance: a coefficient may
-# be off by its own size, neighbouring octaves of the token curve by half of it. A single octave leans on
-# its neighbours rather than on the prior, so that one that was never visited follows those that were.
-PRIOR_RIDGE = 0.01
-RAMP_RIDGE = 0.002
-NEIGHBOUR_RIDGE = 0.04
+# Ridge weights are the noise's variance over the prior's own: a coefficient may be off by its own size,
+# neighbouring octaves of the token curve by half of it. A single octave leans on its neighbours rather than
+# on the prior, so that one that was never visited follows those that were. Noise is what was seen of it, in
+# parts of a step, and never less than is usual.
+LEAST_NOISE = 0.05
+PRIOR_RIDGE = 1.0
+RAMP_RIDGE = 0.2
+NEIGHBOUR_RIDGE = 4.0
 # Steps that set the prior's scale; the median, because first steps are slow ones (kernels warm up).
 SCALE_STEPS = 16
 # Noise is one-sided: a step can be arbitrarily slow. Beyond six times the usual error, and never within
@@ -47,11 +49,20 @@ LEAST_STEP = 1e-3
 # A ridge above rounding, relative to each column: times that span many orders of magnitude (a clock that is
 # wrong) would otherwise leave the normal equations singular.
 ROUNDING_RIDGE = 1e-10
+# Cells are batch sizes (by octave) times proposal lengths. Until so many steps of one were timed, what the
+# model says of it is a guess from other cells: its steps are then held against each other, and their distance
+# from the guess is not taken for a change of the machine's speed.
+KNOWN_STEPS = 8
+# With fewer steps of a cell it cannot be told which of them is an outlier, so they wait for each other.
+FIRST_STEPS = 3
 # Steps after which the fit says more than the prior.
 FITTED_STEPS = 8.0
 # Until so many steps without the drafter were timed, their time is deduced: measuring it costs the requests
 # that run meanwhile their speculation.
 SKIPPED_STEPS = 8
+
+_CellKey = tuple[int, int, bool]
+"""Octave of the batch size, proposal length, whether the drafter was skipped."""
 
 
 def is_undisturbed(observation: Observation) -> bool:
@@ -82,7 +93,9 @@ class LatencyModel:
         self._ratios: deque[float] = deque(maxlen=SHIFT_WINDOW)
         self.evidence_steps = 0.0
         self.speed_shifts = 0
-        self._steps_at: Counter[tuple[int, int]] = Counter()
+        self._steps_at: Counter[_CellKey] = Counter()
+        # Of cells that are not known yet: features and seconds of their steps.
+        self._unknown: dict[_CellKey, list[tuple[FloatArray, float]]] = {}
         self._skipped_steps = 0
 
     @property
@@ -96,13 +109,18 @@ class LatencyModel:
         return self.evidence_steps >= FITTED_STEPS
 
     @property
+    def skipped_measured(self) -> bool:
+        """Whether enough steps without the drafter were timed for their cost to be measured, not deduced."""
+        return self._skipped_steps >= SKIPPED_STEPS
+
+    @property
     def model_error(self) -> float | None:
         """Median |predicted - measured| / measured of predictions made before learning from the step."""
         return float(np.median(self._errors)) if self._errors else None
 
     def steps_at(self, requests: int, length: int) -> int:
         """Steps learned from at one proposal length, with about as many requests (within its octave)."""
-        return self._steps_at[octave(requests), length]
+        return self._steps_at[octave(requests), length, False]
 
     def terms(self) -> tuple[tuple[str, float], ...]:
         """(feature, seconds per unit), all at least 0."""
@@ -110,7 +128,7 @@ class LatencyModel:
 
     def step_seconds(self, tokens: FloatArray, shape: StepShape) -> FloatArray:
         """Predicted seconds of a step for each number of target tokens, same shape; 0 until `ready`."""
-        if shape.drafter_skipped and self._skipped_steps < SKIPPED_STEPS:
+        if shape.drafter_skipped and not self.skipped_measured:
             with_drafter = self._features.seconds(self._costs, tokens, replace(shape, drafter_skipped=False))
             idle_pass = self._features.idle_pass_seconds(self._costs, shape.requests)
             seconds: FloatArray = np.maximum(with_drafter - idle_pass, self._coefficients[0])
@@ -125,28 +143,49 @@ class LatencyModel:
             self._scale = float(np.median(self._scale_samples))
         if self.evidence_steps == 0.0:
             self._believe(self._scale * self._shape)
-        predicted = float(row @ self._coefficients)
-        if self.evidence_steps > 0.0:
-            self._errors.append(abs(predicted - seconds) / seconds)
-            self._ratios.append(seconds / predicted)
-        weighted = row * self._shape / predicted
-        keep = decay(HALF_LIFE_STEPS)
-        self._gram = keep * self._gram + np.outer(weighted, weighted)
-        self._moment = keep * self._moment + weighted * min(seconds / predicted, self._clip())
-        self.evidence_steps = keep * self.evidence_steps + 1.0
-        if shape.drafter_skipped:
-            self._skipped_steps += 1
+        cell = (octave(shape.requests), shape.proposal_length, shape.drafter_skipped)
+        self._steps_at[cell] += 1
+        self._skipped_steps += shape.drafter_skipped
+        if self._steps_at[cell] > KNOWN_STEPS:
+            self._learn_known(row, seconds)
         else:
-            self._steps_at[octave(shape.requests), shape.proposal_length] += 1
-        self._since_fit += 1
-        shifted = self._follow_speed()
-        if shifted or self._since_fit >= min(MAX_REFIT_INTERVAL, 1 + self.evidence_steps / 8):
+            self._learn_unknown(cell, row, seconds)
+
+    def _learn_known(self, row: FloatArray, seconds: float) -> None:
+        predicted = float(row @ self._coefficients)
+        self._errors.append(abs(predicted - seconds) / seconds)
+        self._ratios.append(seconds / predicted)
+        self._add(row, seconds, predicted)
+        if self._follow_speed() or self._since_fit >= min(MAX_REFIT_INTERVAL, 1 + self.evidence_steps / 8):
             self._fit()
 
-    def _clip(self) -> float:
+    def _learn_unknown(self, cell: _CellKey, row: FloatArray, seconds: float) -> None:
+        steps = self._unknown.setdefault(cell, [])
+        steps.append((row, seconds))
+        if len(steps) < FIRST_STEPS:
+            return
+        guess = median(taken / float(features @ self._coefficients) for features, taken in steps)
+        for features, taken in steps if len(steps) == FIRST_STEPS else steps[-1:]:
+            self._add(features, taken, guess * float(features @ self._coefficients))
+        if len(steps) == KNOWN_STEPS:
+            del self._unknown[cell]
+        self._fit()
+
+    def _add(self, row: FloatArray, seconds: float, expected: float) -> None:
+        """Adds a step to the fit, weighted by what it was expected to take."""
+        weighted = row * self._shape / expected
+        keep = decay(HALF_LIFE_STEPS)
+        self._gram = keep * self._gram + np.outer(weighted, weighted)
+        self._moment = keep * self._moment + weighted * min(seconds / expected, self._clip())
+        self.evidence_steps = keep * self.evidence_steps + 1.0
+        self._since_fit += 1
+
+    def _usual_error(self) -> float:
         # numpy's median costs ten times as much on so few.
-        usual = median(abs(ratio - 1.0) for ratio in self._ratios) if len(self._ratios) > 4 else 0.0
-        return 1.0 + max(CLIP_AT_LEAST, CLIP_ERRORS * usual)
+        return median(abs(ratio - 1.0) for ratio in self._ratios) if len(self._ratios) > 4 else 0.0
+
+    def _clip(self) -> float:
+        return 1.0 + max(CLIP_AT_LEAST, CLIP_ERRORS * self._usual_error())
 
     def _follow_speed(self) -> bool:
         """Moves what was learned to the machine's new speed when it has plainly changed."""
@@ -171,9 +210,10 @@ class LatencyModel:
         penalty = np.diag(ridge)
         difference = np.diff(np.eye(RAMPS), axis=0)
         penalty[ramps, ramps] += NEIGHBOUR_RIDGE * difference.T @ difference
-        penalty /= self._scale**2
+        variance = max(LEAST_NOISE, self._usual_error()) ** 2
+        penalty *= variance / self._scale**2
         # The differences between equal priors are 0, so only the diagonal pulls towards the scale.
-        target = self._moment + ridge / self._scale
+        target = self._moment + variance * ridge / self._scale
         information = self._gram + penalty
         unit = np.sqrt(np.diag(information))
         scaled = information / np.outer(unit, unit) + ROUNDING_RIDGE * np.eye(unit.size)

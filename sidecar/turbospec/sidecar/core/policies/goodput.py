@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from turbospec.sidecar.core.cost_features import octave
-from turbospec.sidecar.core.exploration import LearningSchedule, ProbeBudget
+from turbospec.sidecar.core.exploration import HOPELESS_GAP, LearningSchedule, ProbeBudget
 from turbospec.sidecar.core.latency import is_undisturbed
 from turbospec.sidecar.core.off import Drafting, OffSwitch
 from turbospec.sidecar.core.optimizer import Freedom, Option, best, compare, uniform
@@ -14,7 +14,8 @@ from turbospec.sidecar.core.types import Candidate, Capabilities, Observation, R
 # Raising the length drafts for nothing in one step, and predictions are good to a few percent: a gain below
 # 1% is not worth the move, and staying costs at most that.
 WORTH_SWITCHING = 1.01
-# A learning length predicted to give less than half of idle's goodput teaches too dearly.
+# A learning length predicted to give less than half of idle's goodput teaches too dearly. Where predictions
+# rest on measurement, the gap beyond which probes look at nothing holds for learning too.
 LEARNING_FLOOR = 0.5
 
 
@@ -63,16 +64,21 @@ class GoodputPolicy:
         shortest = view.proposals[0]
         idle = options[0] if shortest == 0 else uniform(view.batch, shortest, 0, view.cost)
         lengths = _looks(capabilities, view.proposals)
+        top = best(options)
+        least = (1.0 - HOPELESS_GAP) * top.goodput if view.latency.fitted else LEARNING_FLOOR * idle.goodput
         # While off, what other batch sizes taught must do: a walk over the lengths would need the drafter.
-        while self._switch.state is Drafting.ON and not learning.done and not view.shadow:
+        learns = self._switch.state is Drafting.ON and not view.shadow
+        if learns and learning.walked:
+            learning.contest({length: look_at(length).goodput for length in lengths}, view.requests)
+        while learns and not learning.done:
             wanted = _nearest(lengths, learning.length)
             look = look_at(wanted)
-            if wanted and look.goodput < LEARNING_FLOOR * idle.goodput:
+            if wanted and look.goodput < least:
                 learning.skip()
                 continue
             why = f"learning costs and acceptance: looking at length {wanted}"
             return _lengths(look, Reason.LEARNING, why, options)
-        top = self._choose(options)
+        top = self._steadied(top, options)
         if capabilities.deep_off and view.latency.fitted:
             look = look_at(1) if view.batch.caps.any() else idle
             without = self._without_drafter(view, freedom, options, look)
@@ -142,10 +148,11 @@ class GoodputPolicy:
             )
         return self._schedules[size]
 
-    def _choose(self, options: list[Option]) -> Option:
-        top = best(options)
+    def _steadied(self, top: Option, options: list[Option]) -> Option:
         current = next((o for o in options if o.proposal_length == self._current), top)
-        return current if top.goodput < WORTH_SWITCHING * current.goodput else top
+        steadied = current if top.goodput < WORTH_SWITCHING * current.goodput else top
+        # Drafts of which none is verified may look free, where the first draft pass runs anyway.
+        return steadied if steadied.admitted.size else options[0]
 
     def _unmeasured(self, view: View, learning: LearningSchedule) -> Lengths:
         length = view.capabilities.static_length if learning.done else learning.length
