@@ -79,7 +79,7 @@ def test_no_plan_is_outside_capabilities_and_caps(engine: Capabilities, policy: 
         if draw.random() < 0.05:
             operator = int(draw.integers(0, engine.max_length + 1)) if draw.random() < 0.7 else None
             controller.set_cap(operator)
-        observation = to_observation(world.step(to_plan(controller.decide())))
+        observation = to_observation(world.step(to_plan(controller.decide(), world.live)))
         if draw.random() < 0.2:
             observation = replace(observation, disturbances=frozenset({Disturbance.PREFILL}))
         if draw.random() < 0.2:
@@ -104,7 +104,7 @@ def test_same_inputs_same_plans(policy: str) -> None:
         assert first.candidates == second.candidates
         assert first.verification_lengths.tolist() == second.verification_lengths.tolist()
         for world, controller, plan in zip(worlds, controllers, (first, second), strict=True):
-            controller.observe(to_observation(world.step(to_plan(plan))))
+            controller.observe(to_observation(world.step(to_plan(plan, world.live))))
 
 
 def opened(slot: int, **changes: object) -> RequestInfo:
@@ -321,6 +321,6 @@ def test_random_lengths_vary_per_step_and_per_request() -> None:
         plan = controller.decide()
         lengths.add(plan.proposal_length)
         ragged += len(set(plan.verification_lengths.tolist())) > 1
-        controller.observe(to_observation(world.step(to_plan(plan))))
+        controller.observe(to_observation(world.step(to_plan(plan, world.live))))
     assert lengths == set(range(7))
     assert ragged > 20

@@ -2,6 +2,6 @@
 
 A `World` (traffic, acceptance, costs, what disturbs a machine) runs steps in virtual time. `DirectEngine`
 gives its steps to the control core itself; `ScriptedEngine` speaks the real protocol through the real
-adapter's client. Either keeps a `Recording`. `best_static` and `best_by_class` try every length in worlds of
-the same making: what a controller should have found.
+adapter's client. Either keeps a `Recording`, and `oracle` tries everything in worlds
+of the same making: what a controller should have found.
 """

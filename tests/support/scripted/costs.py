@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+
+import numpy as np
 
 Curve = Callable[[float], float]
 """Seconds of a target pass over so many tokens."""
@@ -57,6 +59,13 @@ class Surface:
 def linear(fixed: float = 0.020, token: float = 0.0005, sizes: tuple[int, ...] = ()) -> Surface:
     """`token` seconds for each token; a staircase where there are `sizes`."""
     return Surface(fixed, lambda tokens: token * tokens, sizes)
+
+
+def piecewise(seconds_at: Mapping[int, float], sizes: tuple[int, ...] = ()) -> Surface:
+    """Straight lines between what was measured at some token counts; flat beyond them."""
+    tokens = sorted(seconds_at)
+    seconds = [seconds_at[count] for count in tokens]
+    return Surface(0.0, lambda count: float(np.interp(count, tokens, seconds)), sizes)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterable
 
 import numpy as np
 from support.scripted.recording import Recording
 from support.scripted.world import Plan, Step, World
 from turbospec.sidecar.core.controller import EngineController
-from turbospec.sidecar.core.types import Decision, Observation
+from turbospec.sidecar.core.types import Decision, Observation, RequestInfo
 
 
-def to_plan(decision: Decision) -> Plan:
-    """A decision as the world takes it."""
-    slots, wanted = decision.slots.tolist(), decision.verification_lengths.tolist()
-    lengths = dict(zip(slots, wanted, strict=True))
+def to_plan(decision: Decision, live: Iterable[RequestInfo]) -> Plan:
+    """A decision as the world takes it. `live`: who had the slots when it was made."""
+    request_in = {info.slot: info.request_id for info in live}
+    named = zip(decision.slots.tolist(), decision.verification_lengths.tolist(), strict=True)
+    lengths = {request_in[slot]: length for slot, length in named}
     default = decision.default_verification_length
-    return Plan(decision.proposal_length, lambda info: lengths.get(info.slot, default), decision.skip_drafter)
+    return Plan(
+        decision.proposal_length, lambda info: lengths.get(info.request_id, default), decision.skip_drafter
+    )
 
 
 def to_observation(step: Step) -> Observation:
@@ -57,8 +61,7 @@ class DirectEngine:
     def __init__(self, world: World, controller: EngineController | None = None, *, lag: int = 1) -> None:
         self.world = world
         self.controller = controller or EngineController(world.capabilities)
-        self._lag = lag
-        self._decisions: deque[Decision] = deque()
+        self._plans: deque[tuple[Decision, Plan]] = deque(maxlen=lag)
         self._steps: list[Step] = []
 
     @property
@@ -74,11 +77,10 @@ class DirectEngine:
 
     def step(self) -> tuple[Decision, Observation]:
         """Runs one step: what it ran under, and what was seen of it."""
-        self._decisions.append(self.controller.decide())
-        if len(self._decisions) > self._lag:
-            self._decisions.popleft()
-        decision = self._decisions[0]
-        step = self.world.step(to_plan(decision))
+        made = self.controller.decide()
+        self._plans.append((made, to_plan(made, self.world.live)))
+        decision, plan = self._plans[0]
+        step = self.world.step(plan)
         self._steps.append(step)
         observation = to_observation(step)
         self.controller.observe(observation)

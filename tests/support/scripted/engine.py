@@ -32,7 +32,8 @@ class ScriptedEngine:
     """Runs `world` under the controller at `address`.
 
     `lag`, at least 1, is the age of the plans that steps run under: step t + lag runs under the plan made
-    from the report of step t. Raises NoPlanError where no plan comes within `patience` seconds of real time.
+    from the report of step t. Raises NoPlanError where no plan comes within `patience` seconds of real
+    time, or the connection is lost. Where plans let the client keep reports back, a step waits for its own.
     """
 
     def __init__(
@@ -103,12 +104,15 @@ class ScriptedEngine:
         until = time.monotonic() + self._patience
         while time.monotonic() < until:
             # While there is no connection, asking for a plan would only be counted.
-            plan = self.client.current() if self.client.connected else None
-            if plan is not None and plan.report_sequence == self._reported:
-                return plan
+            if self.client.connected:
+                plan = self.client.current()
+                if plan is not None and plan.report_sequence == self._reported:
+                    return plan
+            elif self._reported:
+                break  # on another connection steps would be counted anew
             time.sleep(_POLL_SECONDS)
         raise NoPlanError(
-            f"no plan for step {self._reported} within {self._patience:g} s; "
+            f"no plan for step {self._reported} within {self._patience:g} s, or the connection was lost; "
             f"connected: {self.client.connected}, connections: {self.client.counters().connections}, "
             f"fallbacks: {self.client.fallbacks()}"
         )

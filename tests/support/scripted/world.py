@@ -84,6 +84,11 @@ class World:
         self._requests = 0
         self._refill()
 
+    @property
+    def live(self) -> tuple[RequestInfo, ...]:
+        """Requests that are in the engine now."""
+        return tuple(request.info for request in self._live)
+
     def step(self, plan: Plan) -> Step:
         """Runs one step under `plan`. Raises ValueError for one that the engine cannot follow."""
         self._check(plan)

@@ -1,0 +1,169 @@
+"""Step times are learned online: speed is followed, and what does not last changes nothing."""
+
+from __future__ import annotations
+
+from statistics import median
+
+import pytest
+from scripted.checks import check_predictions, check_unmoved, prediction_errors
+from scripted.worlds import AGREEING, LINEAR, world_of
+from support.scripted.costs import Costs
+from support.scripted.direct import DirectEngine, to_observation, to_plan
+from support.scripted.machine import SlowStep, Speed, drift, shift
+from support.scripted.world import World
+from turbospec.sidecar.core.controller import EngineController
+from turbospec.sidecar.core.types import Disturbance
+
+SEEDS = (1, 2, 3)
+FACTORS = (1.3, 1 / 1.3)
+
+# Promises that the cost model does not keep yet, with what was measured.
+EVERY_LENGTH = (
+    "200 steps after a shift of 30%, predictions at length 0 or the longest are wrong in some of twelve runs "
+    "by 6 to 10%: the steps before it is noticed bend the shape, and lengths out of use are not seen again"
+)
+DRIFT = (
+    "over a drift of 30% in 1000 or 3000 steps the worst length is wrong by 6 to 9% in the median and by 15% "
+    "at worst: speed is followed in jumps of 8% or more only"
+)
+EARLY_OUTLIER = "at step 30 a tenfold outlier moves predictions by 1.0 to 1.9%, at the lengths above 1"
+
+
+def engine_with(seed: int, *, speed: Speed) -> DirectEngine:
+    return DirectEngine(world_of(LINEAR, [AGREEING], 8, seed=seed, prefill=False, speed=speed))
+
+
+def errors_after_a_shift(seed: int, at: int, factor: float) -> tuple[dict[int, float], set[int]]:
+    """Prediction errors 200 steps after it, and the lengths in use then: the chosen one and those beside."""
+    engine = engine_with(seed, speed=shift(at, factor))
+    engine.run(at - 1)
+    with pytest.raises(AssertionError):
+        check_predictions(prediction_errors(engine.controller, engine.world))
+    engine.run(200)
+    chosen = engine.controller.decide().proposal_length
+    return prediction_errors(engine.controller, engine.world), {chosen - 1, chosen, chosen + 1}
+
+
+@pytest.mark.parametrize("factor", FACTORS, ids=["slower", "faster"])
+@pytest.mark.parametrize("at", [150, 500])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_a_shift_of_speed_is_followed_within_200_steps(seed: int, at: int, factor: float) -> None:
+    """From a step on the machine is 30% slower or faster: 200 steps later predictions hold again to 5% for
+    the length in use and those beside it. Right after the shift they do not, which this check sees."""
+    errors, in_use = errors_after_a_shift(seed, at, factor)
+    check_predictions({length: error for length, error in errors.items() if length in in_use})
+
+
+@pytest.mark.xfail(strict=True, reason=EVERY_LENGTH)
+def test_a_shift_of_speed_is_followed_at_every_length() -> None:
+    """The same for lengths that are not in use, and so not seen again: 5%, as before the shift."""
+    errors = [
+        max(map(abs, errors_after_a_shift(seed, at, factor)[0].values()))
+        for factor in FACTORS
+        for at in (150, 500)
+        for seed in SEEDS
+    ]
+    assert max(errors) < 0.05, errors
+
+
+@pytest.mark.xfail(strict=True, reason=DRIFT)
+@pytest.mark.parametrize("steps", [1000, 3000])
+def test_a_slow_drift_is_followed(steps: int) -> None:
+    """While the machine gets 30% slower bit by bit, predictions hold to 5% in the median over the drift."""
+    medians = []
+    for seed in SEEDS:
+        engine = engine_with(seed, speed=drift(200, 200 + steps, 1.3))
+        engine.run(200)
+        worst = []
+        for _ in range(steps // 10):
+            engine.run(10)
+            worst.append(max(map(abs, prediction_errors(engine.controller, engine.world).values())))
+        medians.append(median(worst))
+    assert max(medians) < 0.05, medians
+
+
+class Twins:
+    """Two worlds that differ in their machines only, under the plans of the first one's controller."""
+
+    def __init__(self, calm: World, disturbed: World) -> None:
+        self.calm = DirectEngine(calm)
+        self._world = disturbed
+        self.disturbed = EngineController(disturbed.capabilities)
+
+    def run(self, steps: int) -> None:
+        for _ in range(steps):
+            decision, _ = self.calm.step()
+            self.disturbed.decide()
+            self.disturbed.observe(to_observation(self._world.step(to_plan(decision, self._world.live))))
+
+    def check_unmoved(self) -> None:
+        check_unmoved(
+            prediction_errors(self.calm.controller, self.calm.world),
+            prediction_errors(self.disturbed, self._world),
+        )
+
+
+def twins_with(seed: int, slow: dict[int, SlowStep], calm: dict[int, SlowStep] | None = None) -> Twins:
+    calm_world, disturbed = (
+        world_of(LINEAR, [AGREEING], 8, seed=seed, prefill=False, slow_steps=steps)
+        for steps in (calm or {}, slow)
+    )
+    return Twins(calm_world, disturbed)
+
+
+def check_one_outlier(seed: int, at: int) -> None:
+    """One step takes ten times as long, and nothing says why: no prediction moves by 1%, then or later."""
+    twins = twins_with(seed, {at: SlowStep(10.0)})
+    twins.run(at - 1)
+    for _ in range(60):
+        twins.run(1)
+        twins.check_unmoved()
+
+
+@pytest.mark.parametrize("at", [60, 100, 300])
+@pytest.mark.parametrize("seed", SEEDS)
+def test_one_outlier_changes_nothing(seed: int, at: int) -> None:
+    """After the first steps, a single one that takes ten times as long does not move predictions by 1%."""
+    check_one_outlier(seed, at)
+
+
+@pytest.mark.xfail(strict=True, reason=EARLY_OUTLIER)
+def test_one_outlier_changes_nothing_at_the_start() -> None:
+    """The same in the first thirty steps, when little else is known."""
+    for seed in SEEDS:
+        check_one_outlier(seed, 30)
+
+
+def test_many_slow_steps_do_change_something() -> None:
+    """The negative control: steps that are often slow, and not flagged, move predictions by more than 1%."""
+    twins = twins_with(1, {step: SlowStep(10.0) for step in range(100, 400, 5)})
+    twins.run(400)
+    with pytest.raises(AssertionError):
+        twins.check_unmoved()
+
+
+@pytest.mark.parametrize("flag", Disturbance)
+def test_flagged_steps_teach_no_times(flag: Disturbance) -> None:
+    """Pauses, prompts, preemptions, grammars: steps that are said to be disturbed may take any time."""
+    flagged = range(50, 300, 7)
+    twins = twins_with(
+        1,
+        {step: SlowStep(20.0, flag) for step in flagged},
+        {step: SlowStep(1.0, flag) for step in flagged},
+    )
+    twins.run(300)
+    assert twins.calm.controller.latency() == twins.disturbed.latency()
+
+
+def test_prompts_teach_no_times() -> None:
+    """The same steps with free prompts and with costly ones: the decode costs learned are the same."""
+
+    def world(prefill_token: float) -> World:
+        costs = Costs(LINEAR.target, prefill_token=prefill_token)
+        return world_of(costs, [AGREEING], 8, prefill=True)
+
+    twins = Twins(world(0.0), world(1e-4))
+    twins.run(300)
+    assert any(step.shape.prefill_tokens for step in twins.calm.recording.steps)
+    assert twins.calm.controller.latency() == twins.disturbed.latency()
+    check_predictions(prediction_errors(twins.disturbed, twins.calm.world))
