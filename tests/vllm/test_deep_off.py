@@ -10,7 +10,8 @@ import pytest
 from support.controllers import ControllerProcess
 from support.sidecar import Sidecar
 from support.vllm_setup import LENGTH, differing, speculative_config
-from support.vllm_worker import Ask, Engine, EngineOptions, Evidence
+from support.vllm_evidence import Evidence
+from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -89,6 +90,7 @@ def test_off_means_off_and_a_dead_controller_does_not(
     assert differing(outputs, reference[:8]) == []
     assert evidence.controlled_steps >= 50
     assert not any(evidence.drafter_ran)
+    assert evidence.fetched_nothing == 0
     sidecar.kill()
     time.sleep(1.5)  # more than a plan's time to live
     outputs, evidence = engine.generate(asks[8:16])

@@ -12,7 +12,8 @@ import pytest
 from support.distribution import ExactDistribution
 from support.sidecar import Sidecar
 from support.vllm_setup import speculative_config
-from support.vllm_worker import Ask, Engine, EngineOptions, Evidence
+from support.vllm_evidence import Evidence
+from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]

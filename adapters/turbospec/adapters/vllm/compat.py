@@ -129,6 +129,7 @@ def _missing() -> Iterator[str]:
     from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
     from vllm.v1.core.sched.scheduler import Scheduler
     from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
+    from vllm.v1.engine.core import EngineCore
     from vllm.v1.outputs import ModelRunnerOutput
     from vllm.v1.request import Request
 
@@ -145,6 +146,7 @@ def _missing() -> Iterator[str]:
     yield from _missing_attributes(ModelRunnerOutput, ("sampled_token_ids", "req_id_to_index"))
     yield from _missing_attributes(EngineCoreOutput, ("new_token_ids",))
     yield from _missing_attributes(EngineCoreOutputs, ("outputs",))
+    yield from _missing_parameters(EngineCore, "post_step", ("model_executed",))
     yield from _missing_attributes(KVCacheManager, ("usage",))
     yield from _missing_attributes(VllmConfig, ("use_v2_model_runner",))
     yield from _missing_attributes(ModelConfig, ("is_diffusion",))

@@ -52,6 +52,8 @@ class EngineControl:
         deep_off: bool = False,
     ) -> None:
         self.enabled = True
+        # Whether the newest step that ended was told to propose nothing; see `engine_core`.
+        self.drafted_nothing = False
         self._scheduler = scheduler
         self._controller = controller
         self._logger = logger
@@ -138,6 +140,7 @@ class EngineControl:
             step.finish(runner_output, self._scheduler.requests, now_ns - started_ns)
             step.drafter_skipped = drafter_skipped(output)
             self._record = step
+            self.drafted_nothing = self._proposal_settable and output.num_spec_tokens_to_schedule == 0
         self._last_update_ns = now_ns
 
     @fail_open
@@ -177,6 +180,7 @@ class EngineControl:
             "The engine serves on with its own configuration.",
             hook,
         )
+        self.drafted_nothing = False
         self._plan = None
         self._proposed = None
         self._record = None

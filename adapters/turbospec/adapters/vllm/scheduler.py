@@ -11,6 +11,7 @@ from turbospec.adapters.client import ControlClient
 from turbospec.adapters.vllm import compat
 from turbospec.adapters.vllm.control import EngineControl
 from turbospec.adapters.vllm.drafter import workers_hooked
+from turbospec.adapters.vllm.engine_core import hook_engine_core
 from turbospec.adapters.vllm.hello import engine_id, make_hello
 from turbospec.adapters.vllm.methods import MethodSupport
 from turbospec.adapters.vllm.refusal import RefusedError, deep_off_obstacle, method_support
@@ -137,6 +138,10 @@ def _control(scheduler: Any, vllm_config: Any, support: MethodSupport) -> Engine
         # Full graphs need one width: a request near its end must not make the batch ragged.
         stop_before_end=not hello.capabilities.ragged_breaks_graphs,
     )
+    # By now it is there: it is what constructs schedulers. Importing it earlier could go in a circle.
+    from vllm.v1.engine.core import EngineCore
+
+    hook_engine_core(EngineCore)
     # Last, so that what fails above leaves no thread behind that reports an engine without steps.
     client.start()
     logger.info("TurboSpec controls engine %s from %s.", engine_id(os.environ), address)
