@@ -58,6 +58,24 @@ def test_steps_are_reported_and_plans_come_back(
     assert client.counters().connections == 1
 
 
+def test_reports_are_kept_back_while_nothing_depends_on_them(
+    client: ControlClient, start_controller: StartController
+) -> None:
+    """Told that reports may wait, the client sends few with all steps in them; told to hurry, one per step."""
+    controller = start_controller("unhurried")
+    stepper = Stepper(client)
+    stepper.run_until(lambda: len(controller.received("report")) > 60)
+    reports = controller.received("report")
+    # Each of the reports 21 to 25 was sent while the newest plan allowed 200 ms.
+    kept_back = [report["steps"] for report in reports[20:25]]
+    assert min(kept_back) > 20
+    assert max(report["steps"] for report in reports[30:60]) < min(kept_back)
+    steps = [report["steps"] for report in reports]
+    assert [int(report["sequence"]) for report in reports] == [
+        sum(steps[: i + 1]) for i in range(len(steps))
+    ], "no step is missing"
+
+
 def test_without_a_controller_the_engine_runs_on(client: ControlClient) -> None:
     """No controller: every step is counted as disconnected, and nothing piles up."""
     stepper = Stepper(client, seconds=0.0)

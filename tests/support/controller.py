@@ -60,6 +60,11 @@ def _switch(plan: pb.Plan) -> None:
     plan.verification_lengths[:] = [lengths.randint(0, plan.batch_proposal_length) for _ in plan.slots]
 
 
+def _unhurried(plan: pb.Plan) -> None:
+    """From the twentieth report on it wants one in 200 ms; from the twenty-fifth on, all at once again."""
+    plan.report_interval_ms = 200 if 20 <= plan.version < 25 else 0
+
+
 def _next_epoch(plan: pb.Plan) -> None:
     plan.epoch += 1
 
@@ -75,6 +80,7 @@ SPOILED: dict[str, Callable[[pb.Plan], None]] = {
     "same-version": _spoil(version=0),
     "other-epoch": _next_epoch,
     "shadow": _spoil(shadow=True),
+    "too-patient": _spoil(report_interval_ms=1001),
 }
 
 
@@ -107,6 +113,8 @@ def control(
         plan = answer(hello, report, version)
         if behaviour == "switches":
             _switch(plan)
+        if behaviour == "unhurried":
+            _unhurried(plan)
         if behaviour in SPOILED:
             SPOILED[behaviour](plan)
         message = pb.ControlResponse(plan=plan).SerializeToString()

@@ -16,6 +16,8 @@ from turbospec.v1 import speculation_pb2 as pb
 # No plan outlives its controller for longer than this, whatever it says: it is the longest time for
 # which an engine would follow a controller that has stopped.
 MAX_TIME_TO_LIVE_SECONDS = 10.0
+# The protocol's limit. Reports kept back for longer would be as stale as those of a stalled stream.
+MAX_REPORT_INTERVAL_MS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,8 @@ def check_plan(
         _refuse("report_sequence", f"is {plan.report_sequence}; the last report sent is {newest_sequence}")
     if plan.time_to_live_ms < 1:
         _refuse("time_to_live_ms", "is 0; at least 1")
+    if plan.report_interval_ms > MAX_REPORT_INTERVAL_MS:
+        _refuse("report_interval_ms", f"is {plan.report_interval_ms}; at most {MAX_REPORT_INTERVAL_MS}")
     goodput = plan.predicted_goodput_tokens_per_second
     if not math.isfinite(goodput) or goodput < 0:
         _refuse("predicted_goodput_tokens_per_second", f"is {goodput}")

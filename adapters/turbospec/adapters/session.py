@@ -11,8 +11,9 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -91,6 +92,9 @@ class Session:
         # A queue of the session's own: a writer that is late to leave takes nothing from its successor.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._writer_parked = False
+        # Monotonic seconds; while the newest plan allows it, reports are that far apart.
+        self._reported_at = 0.0
+        self._report_interval = 0.0
         self._unanswered: deque[tuple[int, float]] = deque()
         self._newest_version = 0
         self._shadow = False
@@ -140,6 +144,7 @@ class Session:
 
     def _next_message(self) -> bytes | None:
         while True:
+            self._keep_back()
             with self._lock:
                 if self.over.is_set():
                     return None
@@ -151,6 +156,15 @@ class Session:
                 return message
             self._wake.get()
 
+    def _keep_back(self) -> None:
+        """Waits until the next report is due. Meanwhile the engine's thread has nobody to wake."""
+        while not self.over.is_set():
+            wait = self._reported_at + self._report_interval - time.monotonic()
+            if wait <= 0.0:
+                return
+            with suppress(Empty):
+                self._wake.get(timeout=wait)
+
     def _next_report(self) -> bytes | None:
         self._writer_parked = self.configured_at is None or len(self._unanswered) >= WINDOW
         if self._writer_parked:
@@ -161,7 +175,8 @@ class Session:
         message = self._backlog.take()
         if message is not None:
             self._exchange.writer_sleeps = False
-            self._unanswered.append((self._backlog.sent_sequence, time.monotonic()))
+            self._reported_at = time.monotonic()
+            self._unanswered.append((self._backlog.sent_sequence, self._reported_at))
             self._credit += 1
         return message
 
@@ -237,6 +252,10 @@ class Session:
             self._refuse(refusal.reason, refusal.field, str(refusal))
             return
         self._newest_version = plan.version
+        interval = plan.report_interval_ms / 1e3
+        if interval < self._report_interval:
+            self._wake.put(None)  # the writer may be keeping a report back
+        self._report_interval = interval
         if plan.shadow or self._shadow:
             self._exchange.withdraw(pb.FALLBACK_REASON_SHADOW)
         else:

@@ -228,7 +228,7 @@ class Configure(_message.Message):
     def __init__(self, controller_version: _Optional[str] = ..., shadow: bool = ...) -> None: ...
 
 class Plan(_message.Message):
-    __slots__ = ("version", "epoch", "report_sequence", "time_to_live_ms", "batch_proposal_length", "default_verification_length", "slots", "verification_lengths", "proposal_lengths", "reason", "predicted_goodput_tokens_per_second", "shadow", "skip_drafter")
+    __slots__ = ("version", "epoch", "report_sequence", "time_to_live_ms", "batch_proposal_length", "default_verification_length", "slots", "verification_lengths", "proposal_lengths", "reason", "predicted_goodput_tokens_per_second", "shadow", "skip_drafter", "report_interval_ms")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     EPOCH_FIELD_NUMBER: _ClassVar[int]
     REPORT_SEQUENCE_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +242,7 @@ class Plan(_message.Message):
     PREDICTED_GOODPUT_TOKENS_PER_SECOND_FIELD_NUMBER: _ClassVar[int]
     SHADOW_FIELD_NUMBER: _ClassVar[int]
     SKIP_DRAFTER_FIELD_NUMBER: _ClassVar[int]
+    REPORT_INTERVAL_MS_FIELD_NUMBER: _ClassVar[int]
     version: int
     epoch: int
     report_sequence: int
@@ -255,7 +256,8 @@ class Plan(_message.Message):
     predicted_goodput_tokens_per_second: float
     shadow: bool
     skip_drafter: bool
-    def __init__(self, version: _Optional[int] = ..., epoch: _Optional[int] = ..., report_sequence: _Optional[int] = ..., time_to_live_ms: _Optional[int] = ..., batch_proposal_length: _Optional[int] = ..., default_verification_length: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., verification_lengths: _Optional[_Iterable[int]] = ..., proposal_lengths: _Optional[_Iterable[int]] = ..., reason: _Optional[_Union[PlanReason, str]] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., shadow: bool = ..., skip_drafter: bool = ...) -> None: ...
+    report_interval_ms: int
+    def __init__(self, version: _Optional[int] = ..., epoch: _Optional[int] = ..., report_sequence: _Optional[int] = ..., time_to_live_ms: _Optional[int] = ..., batch_proposal_length: _Optional[int] = ..., default_verification_length: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., verification_lengths: _Optional[_Iterable[int]] = ..., proposal_lengths: _Optional[_Iterable[int]] = ..., reason: _Optional[_Union[PlanReason, str]] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., shadow: bool = ..., skip_drafter: bool = ..., report_interval_ms: _Optional[int] = ...) -> None: ...
 
 class Drain(_message.Message):
     __slots__ = ("reconnect_after_ms",)

@@ -209,12 +209,14 @@ class EngineController:
             return
         probing = self._newest is not None and self._newest.reason is Reason.PROBE
         self._meter.add_time(obs.duration, probing, obs.steps)
-        if not is_undisturbed(obs):
+        if obs.disturbances or not obs.slots.size:
             return
-        n, context = obs.slots.size, int(obs.context_tokens.sum())
+        n, context = obs.slots.size // obs.steps, int(obs.context_tokens.sum()) // obs.steps
         idle = self._idle_goodput(n, context)
         predicted = self._newest.predicted_goodput if self._newest else None
-        self._meter.add_step(obs.emitted_tokens, obs.duration, predicted, idle)
+        self._meter.add_report(obs.emitted_tokens, obs.duration, predicted, idle, obs.steps)
+        if not is_undisturbed(obs):
+            return
         self._latency.observe(
             obs.duration,
             n + int(obs.verified.sum()),
@@ -250,7 +252,6 @@ class EngineController:
         else:
             wanted = self._policy.decide(self._view(batch_slots, context_tokens, limits))
         verification = wanted.verification if batch_slots.size else np.array([], dtype=np.int64)
-        skip_drafter = wanted.skip_drafter and self._capabilities.deep_off
         if others.size:
             rest = (self._acceptance.survivals(others) >= wanted.floor).sum(axis=1)
             verification = np.concatenate((verification, rest))
@@ -262,6 +263,7 @@ class EngineController:
         if k != wanted.proposal_length:
             explanation += f"; proposing {k}, the nearest that engine, operator and callers allow"
         idle = len(self._requests) == 0
+        skip_drafter = wanted.skip_drafter and self._capabilities.deep_off and k == 0
         return Decision(
             proposal_length=k,
             default_verification_length=default,
@@ -274,7 +276,8 @@ class EngineController:
             predicted_idle_goodput=self._idle_goodput(batch_slots.size, context_tokens),
             predicted_step_seconds=None if idle else wanted.predicted_step_seconds,
             candidates=wanted.candidates,
-            skip_drafter=skip_drafter and k == 0,
+            skip_drafter=skip_drafter,
+            relaxed=skip_drafter and not self._shadow and self._latency.skipped_measured,
         )
 
     def _view(self, batch_slots: IntArray, context_tokens: int, limits: Limits) -> View:

@@ -34,9 +34,11 @@ class GoodputMeter:
         self._probe_seconds = self._seconds = 0.0
         self.probe_steps = 0
 
-    def add_step(self, emitted: int, seconds: float, predicted: float | None, idle: float | None) -> None:
-        """One undisturbed step; `predicted` and `idle` in tokens/s, None where not known."""
-        keep = decay(HALF_LIFE_STEPS)
+    def add_report(
+        self, emitted: int, seconds: float, predicted: float | None, idle: float | None, steps: int
+    ) -> None:
+        """Undisturbed steps; `predicted` and `idle` in tokens/s, None where not known."""
+        keep = decay(HALF_LIFE_STEPS) ** steps
         self._realised.add(emitted, seconds, keep)
         if predicted is not None:
             self._predicted.add(predicted * seconds, seconds, keep)

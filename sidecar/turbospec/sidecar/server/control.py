@@ -171,7 +171,14 @@ class _Stream:
             if decided.shadow:
                 self._tell(decided)
             time_to_live_ms = self._engine.plan_time_to_live_ms(self._service.settings.plan_time_to_live_ms)
-            await self._context.write(write_plan(decided, self._connection.hello.epoch, time_to_live_ms))
+            await self._context.write(
+                write_plan(
+                    decided,
+                    self._connection.hello.epoch,
+                    time_to_live_ms=time_to_live_ms,
+                    report_interval_ms=self._engine.report_interval_ms(decided),
+                )
+            )
             await self._connection.wake.wait()
             if self._ended:
                 return

@@ -15,6 +15,10 @@ from turbospec.sidecar.server.identity import AdapterCounters, EngineKey, Hello
 
 DECISIONS_KEPT = 256  # what ExplainDecisions can show: some seconds of steps
 
+# While nothing depends on them, reports may be this far apart: a fraction of what the law takes to turn
+# speculation on again, and few enough steps that all fit into one.
+REPORT_INTERVAL_MS, REPORT_INTERVAL_STEPS = 200.0, 16
+
 PLAN_STEPS = 4  # a plan takes up to two steps to be used, and the next step may be a longer one
 
 Clock = Callable[[], float]
@@ -154,10 +158,22 @@ class Engine:
 
         A plan must outlive the step during which it arrives: else an engine with long steps never used one.
         """
+        step = self._newest_step_ms
+        return least if step is None else max(least, round(PLAN_STEPS * step))
+
+    def report_interval_ms(self, decided: Decided) -> int:
+        """How long the adapter may keep back what it reports next."""
+        step = self._newest_step_ms
+        if not decided.decision.relaxed or step is None:
+            return 0
+        return round(min(REPORT_INTERVAL_MS, REPORT_INTERVAL_STEPS * step))
+
+    @property
+    def _newest_step_ms(self) -> float | None:
         newest = self.connection.newest if self.connection else None
         if newest is None or newest.duration is None:
-            return least
-        return max(least, round(1e3 * PLAN_STEPS * newest.duration / newest.steps))
+            return None
+        return 1e3 * newest.duration / newest.steps
 
     def check(self, directives: Directives) -> None:
         """Raises `PolicyError`, naming the engine, where it cannot follow."""

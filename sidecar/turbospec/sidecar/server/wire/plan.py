@@ -13,9 +13,12 @@ REASONS: Mapping[Reason, pb.PlanReason] = {
 }
 
 
-def write_plan(decided: Decided, epoch: int, time_to_live_ms: int) -> pb.ControlResponse:
-    """A decision as the engine gets it."""
+def write_plan(
+    decided: Decided, epoch: int, *, time_to_live_ms: int, report_interval_ms: int
+) -> pb.ControlResponse:
+    """A decision as the engine gets it. At length 0 it names no request: all have the default."""
     decision = decided.decision
+    named = slice(None if decision.proposal_length else 0)
     return pb.ControlResponse(
         plan=pb.Plan(
             version=decided.version,
@@ -24,11 +27,12 @@ def write_plan(decided: Decided, epoch: int, time_to_live_ms: int) -> pb.Control
             time_to_live_ms=time_to_live_ms,
             batch_proposal_length=decision.proposal_length,
             default_verification_length=decision.default_verification_length,
-            slots=decision.slots.tolist(),
-            verification_lengths=decision.verification_lengths.tolist(),
+            slots=decision.slots[named].tolist(),
+            verification_lengths=decision.verification_lengths[named].tolist(),
             reason=REASONS[decision.reason],
             predicted_goodput_tokens_per_second=decision.predicted_goodput,
             shadow=decided.shadow,
             skip_drafter=decision.skip_drafter,
+            report_interval_ms=report_interval_ms,
         )
     )
