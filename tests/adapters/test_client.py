@@ -61,7 +61,7 @@ def test_steps_are_reported_and_plans_come_back(
 def test_reports_are_kept_back_while_nothing_depends_on_them(
     client: ControlClient, start_controller: StartController
 ) -> None:
-    """Told that reports may wait, the client sends few with all steps in them; told to hurry, one per step."""
+    """Told that reports may wait, the client sends few with all steps in them; told to hurry, one by one."""
     controller = start_controller("unhurried")
     stepper = Stepper(client)
     stepper.run_until(lambda: len(controller.received("report")) > 60)

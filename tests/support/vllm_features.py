@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
-from support.vllm_requests import Answer, Ask
 from support.vllm_evidence import Evidence
+from support.vllm_requests import Answer, Ask
 from support.vllm_worker import Engine
 
 # Rounding in float32 depends on the batch's shape.

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from support.controllers import ControllerProcess
 from support.sidecar import Sidecar
-from support.vllm_setup import LENGTH, differing, speculative_config
 from support.vllm_evidence import Evidence
+from support.vllm_setup import LENGTH, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import pytest
 from support.distribution import ExactDistribution
 from support.sidecar import Sidecar
-from support.vllm_setup import speculative_config
 from support.vllm_evidence import Evidence
+from support.vllm_setup import speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 

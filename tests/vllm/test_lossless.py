@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from support.sidecar import Sidecar
+from support.vllm_evidence import Evidence
 from support.vllm_features import CHOICES, JSON_SCHEMA, REGEX, answer_all, different
 from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config, suffix_obstacle
-from support.vllm_evidence import Evidence
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.adapters.vllm.methods import METHODS, Status
 from turbospec.engines.models import MadeModels
