@@ -30,9 +30,10 @@ def costs(draw: st.DrawFn, tokens: int = 20, lengths: int = 4):
     penalty = draw(st.sampled_from([0.0, 0.5]))
     table = 1.0 + np.cumsum(stairs)
 
-    def cost(count: np.ndarray, k: int, ragged: bool) -> np.ndarray:
+    def cost(count: np.ndarray, lengths: tuple[int, ...], ragged: bool) -> np.ndarray:
         # Availability 0.5 makes half tokens: the table has an entry for each half.
-        return table[np.rint(2 * count).astype(int) % len(table)] + drafts[k] + penalty * ragged
+        steps = table[np.rint(2 * count).astype(int) % len(table)]
+        return steps + np.array([[drafts[k]] for k in lengths]) + penalty * ragged
 
     return cost
 
@@ -41,7 +42,7 @@ def value(batch: Batch, v: tuple[int, ...], k: int, cost, ragged: bool) -> float
     n = len(v)
     gains = sum(batch.availability[i] * batch.survivals[i, : v[i]].sum() for i in range(n))
     tokens = n + float(batch.availability @ np.array(v))
-    return float((n + gains) / cost(np.array([tokens]), k, ragged)[0])
+    return float((n + gains) / cost(np.array([[tokens]]), (k,), ragged)[0, 0])
 
 
 @given(batches(), costs())

@@ -10,6 +10,7 @@ many engines run it even at length 0, where it keeps the draft's cache current: 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import mul
@@ -105,11 +106,14 @@ class CostFeatures:
 
     def seconds(self, costs: Costs, tokens: FloatArray, shape: StepShape) -> FloatArray:
         """Predicted step time for each entry of `tokens`, same shape."""
-        fixed = sum(map(mul, self._scalars(shape), costs.scalars))
-        if shape.ragged:
-            fixed += costs.ragged
         seconds: FloatArray = np.interp(self._padded(tokens), _KNOTS, costs.at_knots)
-        seconds += fixed
+        seconds += self._fixed(costs, shape)
+        return seconds
+
+    def steps_seconds(self, costs: Costs, tokens: FloatArray, shapes: Sequence[StepShape]) -> FloatArray:
+        """The same for several steps: `tokens` has a row for each, shape (P, M)."""
+        seconds: FloatArray = np.interp(self._padded(tokens), _KNOTS, costs.at_knots)
+        seconds += np.array([self._fixed(costs, shape) for shape in shapes])[:, None]
         return seconds
 
     def idle_pass_seconds(self, costs: Costs, requests: int) -> float:
@@ -121,6 +125,11 @@ class CostFeatures:
         at = dict(zip(_PRIOR, costs.scalars, strict=False))
         further = at["further_draft_passes"] + at["further_draft_passes_times_requests"] * requests
         return max(further - at["first_draft_pass"], 0.0)
+
+    def _fixed(self, costs: Costs, shape: StepShape) -> float:
+        """All but the target tokens."""
+        fixed = sum(map(mul, self._scalars(shape), costs.scalars))
+        return fixed + costs.ragged if shape.ragged else fixed
 
     def _padded(self, tokens: FloatArray) -> FloatArray:
         """Tokens that the engine computes: up to the next captured graph, where there is one."""

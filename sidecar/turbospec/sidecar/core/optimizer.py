@@ -11,17 +11,21 @@ per token is then the order of value); else it is the greedy solution of a knaps
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from turbospec.sidecar.core.types import FloatArray, IntArray
 
+# Entries of one comparison's arrays: enough for 256 requests with 6 drafts, and little memory for more.
+_ENTRIES = 16_384
+
 
 class StepCost(Protocol):
-    """Seconds of a step, for each entry of `tokens` (target tokens), at proposal length `k`."""
+    """Seconds of steps, shape (P, M), with `tokens` target tokens, shape (P, M), at P proposal `lengths`."""
 
-    def __call__(self, tokens: FloatArray, k: int, ragged: bool, /) -> FloatArray: ...
+    def __call__(self, tokens: FloatArray, lengths: tuple[int, ...], ragged: bool, /) -> FloatArray: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +55,18 @@ class Freedom:
 class Option:
     """The best lengths for one proposal length.
 
-    `admitted`: the row of each draft to verify, shape (m,). `floor` is the smallest survival that was
-    admitted: what a draft of any further request must reach to be worth as much. It is infinite where
-    nothing was admitted.
+    `rows` and `columns` are drafts in the order of their worth: of which request, shape (m,), and which of
+    its drafts, from 0; those within the proposal length among the first `head` are to be verified, `verified`
+    in all. `floor` is the smallest survival among them: what a draft of any further request must
+    reach to be worth as much. It is infinite where there are none.
     """
 
     proposal_length: int
     requests: int
-    admitted: IntArray
+    rows: IntArray
+    columns: IntArray
+    head: int
+    verified: int
     expected_tokens: float
     step_seconds: float
     floor: float
@@ -66,7 +74,8 @@ class Option:
     @property
     def verification(self) -> IntArray:
         """Verification length of each request, shape (n,). Made when asked for: most options lose."""
-        return np.bincount(self.admitted, minlength=self.requests)
+        rows = self.rows[: self.head][self.columns[: self.head] < self.proposal_length]
+        return np.bincount(rows, minlength=self.requests)
 
     @property
     def goodput(self) -> float:
@@ -76,19 +85,23 @@ class Option:
 
 def compare(batch: Batch, freedom: Freedom, cost: StepCost) -> list[Option]:
     """The best option for each proposal length, ascending. Ties go to fewer tokens."""
-    ranked = _Ranked(batch) if freedom.per_request else None
-    options = []
-    for k in freedom.proposals:
-        found: list[Option] = []
-        if ranked is None or freedom.ragged_costs:
+    found: list[list[Option]] = [[] for _ in freedom.proposals]
+    if not freedom.per_request or freedom.ragged_costs:
+        # One length for all cannot exceed the smallest cap.
+        caps = batch.caps if freedom.per_request else np.full_like(batch.caps, batch.caps.min())
+        for options, k in zip(found, freedom.proposals, strict=True):
             lengths = range(k + 1) if len(freedom.proposals) == 1 else (k,)
-            # One length for all cannot exceed the smallest cap.
-            caps = batch.caps if freedom.per_request else np.full_like(batch.caps, batch.caps.min())
-            found += [_uniform(batch, k, np.minimum(v, caps), cost) for v in lengths]
-        if ranked is not None:
-            found.append(ranked.best(k, freedom.ragged_costs, cost))
-        options.append(best(found))
-    return options
+            options += [_uniform(batch, k, np.minimum(v, caps), cost) for v in lengths]
+    if freedom.per_request:
+        ranked = _Ranked(batch)
+        at_once = max(_ENTRIES // (ranked.size + 1), 1)
+        for first in range(0, len(freedom.proposals), at_once):
+            some = freedom.proposals[first : first + at_once]
+            for options, option in zip(
+                found[first:], ranked.best(some, freedom.ragged_costs, cost), strict=False
+            ):
+                options.append(option)
+    return [best(options) for options in found]
 
 
 def best(options: list[Option]) -> Option:
@@ -107,13 +120,17 @@ def _uniform(batch: Batch, k: int, verification: IntArray, cost: StepCost) -> Op
     gains = (batch.survivals * admitted).sum(axis=1)
     tokens = n + float(batch.availability @ verification)
     ragged = bool(verification.min() != verification.max())
+    rows, columns = admitted.nonzero()
     return Option(
         proposal_length=k,
         requests=n,
-        admitted=np.nonzero(admitted)[0],
+        rows=rows,
+        columns=columns,
+        head=rows.size,
+        verified=rows.size,
         expected_tokens=n + float(batch.availability @ gains),
-        step_seconds=float(cost(np.array([tokens]), k, ragged)[0]),
-        floor=0.0 if verification.any() else np.inf,
+        step_seconds=float(cost(np.array([[tokens]]), (k,), ragged)[0, 0]),
+        floor=0.0 if rows.size else np.inf,
     )
 
 
@@ -134,20 +151,33 @@ class _Ranked:
         self._tokens = batch.availability[rows]
         self._gains = self._survivals * self._tokens
 
-    def best(self, k: int, ragged_costs: bool, cost: StepCost) -> Option:
-        within = (self._columns < k).nonzero()[0]
-        # Entry c: with the first c of them.
-        tokens, expected = np.full((2, within.size + 1), float(self._n))
-        tokens[1:] += self._tokens[within].cumsum()
-        expected[1:] += self._gains[within].cumsum()
-        seconds = cost(tokens, k, ragged_costs)
-        count = int((expected / seconds).argmax())
-        head = within[:count]
-        return Option(
-            proposal_length=k,
-            requests=self._n,
-            admitted=self._rows[head],
-            expected_tokens=float(expected[count]),
-            step_seconds=float(seconds[count]),
-            floor=float(self._survivals[head[-1]]) if count else np.inf,
-        )
+    @property
+    def size(self) -> int:
+        """Drafts."""
+        return int(self._rows.size)
+
+    def best(self, lengths: tuple[int, ...], ragged_costs: bool, cost: StepCost) -> Iterator[Option]:
+        """The best option for each of some proposal lengths: one row for each, all drafts in each row.
+
+        A draft beyond a row's length adds nothing there, so that it is never a new maximum.
+        """
+        within = self._columns < np.array(lengths)[:, None]
+        # Entry c: with the first c drafts.
+        shape = (len(lengths), self.size + 1)
+        tokens, expected = np.full(shape, float(self._n)), np.full(shape, float(self._n))
+        tokens[:, 1:] += (within * self._tokens).cumsum(axis=1)
+        expected[:, 1:] += (within * self._gains).cumsum(axis=1)
+        seconds = cost(tokens, lengths, ragged_costs)
+        heads = (expected / seconds).argmax(axis=1)
+        for row, (length, head) in enumerate(zip(lengths, heads.tolist(), strict=True)):
+            yield Option(
+                proposal_length=length,
+                requests=self._n,
+                rows=self._rows,
+                columns=self._columns,
+                head=head,
+                verified=int(np.count_nonzero(within[row, :head])),
+                expected_tokens=float(expected[row, head]),
+                step_seconds=float(seconds[row, head]),
+                floor=float(self._survivals[head - 1]) if head else np.inf,
+            )

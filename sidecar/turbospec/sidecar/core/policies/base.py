@@ -37,10 +37,10 @@ class View:
         """Rows of the batch."""
         return int(self.batch.caps.size)
 
-    def cost(self, tokens: FloatArray, k: int, ragged: bool) -> FloatArray:
-        """Predicted seconds of a step with these requests; an `optimizer.StepCost`."""
-        shape = StepShape(self.context_tokens, self.requests, k, ragged)
-        return self.latency.step_seconds(tokens, shape)
+    def cost(self, tokens: FloatArray, lengths: tuple[int, ...], ragged: bool) -> FloatArray:
+        """Predicted seconds of steps with these requests; an `optimizer.StepCost`."""
+        shapes = [StepShape(self.context_tokens, self.requests, length, ragged) for length in lengths]
+        return self.latency.steps_seconds(tokens, shapes)
 
     def off_seconds(self) -> float:
         """Predicted seconds of a step without drafts and without the drafter."""

@@ -95,7 +95,7 @@ class GoodputPolicy:
         if probe is not None:
             why = f"a probe of length {probe}, while the best is predicted to be {compared}"
             return _lengths(look_at(probe), Reason.PROBE, why, options)
-        if not top.verification.any():
+        if not top.verified:
             others = max((look.goodput for length, look in looks.items() if length), default=top.goodput)
             why = f"speculation does not pay: {compared}, at best {others:.1f} with drafts"
             return _lengths(top, Reason.DOES_NOT_PAY, why, options)
@@ -152,7 +152,7 @@ class GoodputPolicy:
         current = next((o for o in options if o.proposal_length == self._current), top)
         steadied = current if top.goodput < WORTH_SWITCHING * current.goodput else top
         # Drafts of which none is verified may look free, where the first draft pass runs anyway.
-        return steadied if steadied.admitted.size else options[0]
+        return steadied if steadied.verified else options[0]
 
     def _unmeasured(self, view: View, learning: LearningSchedule) -> Lengths:
         length = view.capabilities.static_length if learning.done else learning.length
@@ -192,7 +192,7 @@ def _candidates(options: list[Option], chosen: int | None) -> tuple[Candidate, .
     return tuple(
         Candidate(
             proposal_length=option.proposal_length,
-            verified_tokens=option.admitted.size,
+            verified_tokens=option.verified,
             expected_tokens=option.expected_tokens,
             step_seconds=option.step_seconds,
             goodput=option.goodput,
