@@ -9,6 +9,7 @@ import numpy as np
 from turbospec.sidecar.core.acceptance import AcceptanceEstimator
 from turbospec.sidecar.core.availability import AvailabilityEstimator
 from turbospec.sidecar.core.clamping import Limits
+from turbospec.sidecar.core.cost_cells import CostCells
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.errors import PolicyError
 from turbospec.sidecar.core.latency import LatencyModel, is_undisturbed
@@ -24,6 +25,7 @@ from turbospec.sidecar.core.snapshots import (
 )
 from turbospec.sidecar.core.types import (
     Capabilities,
+    CostCell,
     Decision,
     IntArray,
     Observation,
@@ -53,6 +55,8 @@ class EngineController:
         self._decision_holds = False
         self._shadow = False
         self._meter = GoodputMeter()
+        # Measurements, not beliefs: forgetting what was learned leaves them.
+        self._cells = CostCells()
         self._start_estimators()
 
     def _start_estimators(self) -> None:
@@ -78,6 +82,28 @@ class EngineController:
         self._requests.observe(obs)
         self._policy.observe(obs)
         self._requests.close(obs.closed_slots)
+
+    def start_from(self, cells: tuple[CostCell, ...], *, same_engine: bool) -> None:
+        """Takes the costs of steps that were measured before, of an engine like this one or of a similar one.
+
+        Only before anything was observed. Cells of steps that this engine cannot make are left out.
+        """
+        known = self._capabilities
+        usable = [
+            cell
+            for cell in cells
+            if cell.proposal_length <= known.max_length and (known.deep_off or not cell.drafter_skipped)
+        ]
+        if not usable:
+            return
+        self._latency.seed(usable, same_engine=same_engine)
+        if same_engine:
+            self._cells.load(usable)
+        self._decision_holds = False
+
+    def cost_cells(self) -> tuple[CostCell, ...]:
+        """What undisturbed steps took, kind by kind, for keeping."""
+        return self._cells.cells()
 
     def decide(self) -> Decision:
         """Lengths for the next step, with the reason; the same until something new is known."""
@@ -217,17 +243,11 @@ class EngineController:
         self._meter.add_report(obs.emitted_tokens, obs.duration, predicted, idle, obs.steps)
         if not is_undisturbed(obs):
             return
-        self._latency.observe(
-            obs.duration,
-            n + int(obs.verified.sum()),
-            StepShape(
-                context,
-                n,
-                obs.proposal_length,
-                ragged=bool(obs.verified.min() != obs.verified.max()),
-                drafter_skipped=obs.drafter_skipped,
-            ),
-        )
+        tokens = n + int(obs.verified.sum())
+        ragged = bool(obs.verified.min() != obs.verified.max())
+        shape = StepShape(context, n, obs.proposal_length, ragged, obs.drafter_skipped)
+        self._latency.observe(obs.duration, tokens, shape)
+        self._cells.add(obs.duration, tokens, shape)
 
     def _learn_drafts(self, obs: Observation) -> None:
         if obs.slots.size:

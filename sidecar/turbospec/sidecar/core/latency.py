@@ -7,6 +7,7 @@ normal equations). Residuals are relative to the prediction, since noise grows w
 from __future__ import annotations
 
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import replace
 from statistics import median
 
@@ -14,8 +15,9 @@ import numpy as np
 from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 from turbospec.sidecar.core.clocks import decay
+from turbospec.sidecar.core.cost_cells import shape_of
 from turbospec.sidecar.core.cost_features import RAMPS, CostFeatures, StepShape, octave
-from turbospec.sidecar.core.types import Capabilities, FloatArray, Observation
+from turbospec.sidecar.core.types import Capabilities, CostCell, FloatArray, Observation
 
 # The shape of an engine's cost hardly changes, and lengths that do not pay are seen once in a hundred
 # steps, so memory is long. What does change is the machine's speed; see `_follow_speed`.
@@ -97,6 +99,8 @@ class LatencyModel:
         # Of cells that are not known yet: features and seconds of their steps.
         self._unknown: dict[_CellKey, list[tuple[FloatArray, float]]] = {}
         self._skipped_steps = 0
+        # Whether all that is known is another engine's.
+        self._borrowed = False
 
     @property
     def ready(self) -> bool:
@@ -135,6 +139,10 @@ class LatencyModel:
             return seconds
         return self._features.seconds(self._costs, tokens, shape)
 
+    def steps_seconds(self, tokens: FloatArray, shapes: Sequence[StepShape]) -> FloatArray:
+        """The same for several steps at once, all with the drafter: `tokens` has a row for each, (P, M)."""
+        return self._features.steps_seconds(self._costs, tokens, shapes)
+
     def observe(self, seconds: float, tokens: int, shape: StepShape) -> None:
         """Learns from one undisturbed step that took `seconds`, above 0."""
         row = self._features.row(tokens, shape)
@@ -143,13 +151,35 @@ class LatencyModel:
             self._scale = float(np.median(self._scale_samples))
         if self.evidence_steps == 0.0:
             self._believe(self._scale * self._shape)
-        cell = (octave(shape.requests), shape.proposal_length, shape.drafter_skipped)
+        cell = _cell(shape)
         self._steps_at[cell] += 1
         self._skipped_steps += shape.drafter_skipped
         if self._steps_at[cell] > KNOWN_STEPS:
             self._learn_known(row, seconds)
         else:
             self._learn_unknown(cell, row, seconds)
+
+    def seed(self, cells: Sequence[CostCell], *, same_engine: bool) -> None:
+        """Starts from measured cells; only before the first step.
+
+        `same_engine`: they are of an engine like this one, so that they count as its own steps would. Others
+        only lend their shape: each counts as one step, the engine's first own steps say how fast it is, and
+        its lengths are tried all the same.
+        """
+        shapes = [shape_of(cell) for cell in cells]
+        rows = [self._features.row(c.target_tokens, s) for c, s in zip(cells, shapes, strict=True)]
+        self._scale = median(
+            cell.seconds / float(row @ self._shape) for cell, row in zip(cells, rows, strict=True)
+        )
+        self._scale_samples = [self._scale] * SCALE_STEPS
+        for cell, shape, row in zip(cells, shapes, rows, strict=True):
+            weight = min(cell.steps, KNOWN_STEPS) if same_engine else 1
+            self._add(row, cell.seconds, cell.seconds, weight=weight)
+            if same_engine:
+                self._steps_at[_cell(shape)] += cell.steps
+                self._skipped_steps += cell.steps * cell.drafter_skipped
+        self._borrowed = not same_engine
+        self._fit()
 
     def _learn_known(self, row: FloatArray, seconds: float) -> None:
         predicted = float(row @ self._coefficients)
@@ -165,19 +195,23 @@ class LatencyModel:
         if len(steps) < FIRST_STEPS:
             return
         guess = median(taken / float(features @ self._coefficients) for features, taken in steps)
+        if self._borrowed:
+            self._borrowed = False
+            self._rescale(guess)
+            guess = 1.0
         for features, taken in steps if len(steps) == FIRST_STEPS else steps[-1:]:
             self._add(features, taken, guess * float(features @ self._coefficients))
         if len(steps) == KNOWN_STEPS:
             del self._unknown[cell]
         self._fit()
 
-    def _add(self, row: FloatArray, seconds: float, expected: float) -> None:
-        """Adds a step to the fit, weighted by what it was expected to take."""
+    def _add(self, row: FloatArray, seconds: float, expected: float, weight: float = 1.0) -> None:
+        """Adds a step to the fit, or as many as `weight`, each weighted by what it was expected to take."""
         weighted = row * self._shape / expected
         keep = decay(HALF_LIFE_STEPS)
-        self._gram = keep * self._gram + np.outer(weighted, weighted)
-        self._moment = keep * self._moment + weighted * min(seconds / expected, self._clip())
-        self.evidence_steps = keep * self.evidence_steps + 1.0
+        self._gram = keep * self._gram + weight * np.outer(weighted, weighted)
+        self._moment = keep * self._moment + weight * weighted * min(seconds / expected, self._clip())
+        self.evidence_steps = keep * self.evidence_steps + weight
         self._since_fit += 1
 
     def _usual_error(self) -> float:
@@ -195,13 +229,18 @@ class LatencyModel:
         slower = sum(ratio > 1.0 for ratio in self._ratios)
         if abs(ratio - 1.0) < SHIFT_RATIO or max(slower, SHIFT_WINDOW - slower) < SHIFT_ONE_SIDE:
             return False
-        self._moment *= ratio * SHIFT_KEEP
+        self._moment *= SHIFT_KEEP
         self._gram *= SHIFT_KEEP
         self.evidence_steps *= SHIFT_KEEP
-        self._scale *= ratio
+        self._rescale(ratio)
         self._ratios.clear()
         self.speed_shifts += 1
         return True
+
+    def _rescale(self, ratio: float) -> None:
+        self._moment *= ratio
+        self._scale *= ratio
+        self._believe(ratio * self._coefficients)
 
     def _fit(self) -> None:
         ridge = np.full(self._shape.size, PRIOR_RIDGE)
@@ -227,3 +266,7 @@ class LatencyModel:
     def _believe(self, coefficients: FloatArray) -> None:
         self._coefficients = coefficients
         self._costs = self._features.costs(coefficients)
+
+
+def _cell(shape: StepShape) -> _CellKey:
+    return octave(shape.requests), shape.proposal_length, shape.drafter_skipped

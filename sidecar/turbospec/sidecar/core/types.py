@@ -101,6 +101,24 @@ class Observation:
 
 
 @dataclass(frozen=True, slots=True)
+class CostCell:
+    """Decode steps of one kind: `steps` of them were timed and took `seconds`, within `spread_seconds` of it.
+
+    `target_tokens` and `context_tokens` are totals over the step's `requests`; both times are medians.
+    """
+
+    requests: int
+    target_tokens: int
+    context_tokens: int
+    proposal_length: int
+    ragged: bool
+    drafter_skipped: bool
+    steps: int
+    seconds: float
+    spread_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """One alternative that a policy compared: `goodput` is `expected_tokens` / `step_seconds`."""
 

@@ -24,6 +24,7 @@ from turbospec.sidecar.server.health import Health
 from turbospec.sidecar.server.introspection import IntrospectionService
 from turbospec.sidecar.server.listeners import TCP_OPTIONS, Bound, ListenError, bind
 from turbospec.sidecar.server.operations import OperationsService, TokenInterceptor, read_token
+from turbospec.sidecar.server.profile_keeping import KEEP_INTERVAL_SECONDS, ProfileKeeper
 from turbospec.sidecar.server.registry import Registry
 from turbospec.sidecar.server.settings import RELOADABLE, Loaded, Settings, SettingsError
 from turbospec.v1 import (
@@ -63,7 +64,9 @@ class App:
         self._log = logs.get()
         self._registry = Registry(self._settings, time.monotonic)
         self._health = Health()
-        self._control = ControlService(self._registry, self._settings)
+        self._store = self._open_store()
+        self._keeper = ProfileKeeper(self._store)
+        self._control = ControlService(self._registry, self._keeper, self._settings)
         self._stop = asyncio.Event()
 
     async def run(self) -> None:
@@ -82,7 +85,10 @@ class App:
                 listeners[name] = bind(server, parse_address(_address(self._settings, name)), mode=mode)
             for server in servers.values():
                 await server.start()
-            tasks = [asyncio.create_task(self._health.watch(listeners)), asyncio.create_task(self._expire())]
+            tasks = [
+                asyncio.create_task(each)
+                for each in (self._health.watch(listeners), self._expire(), self._keep())
+            ]
             self._announce(listeners)
             await self._stop.wait()
         finally:
@@ -133,12 +139,12 @@ class App:
             interceptors.append(TokenInterceptor(path))
         server = self._server(*interceptors)
         operations_pb2_grpc.add_OperationsServiceServicer_to_server(
-            OperationsService(self._registry, self.reload, self._profiles()), server
+            OperationsService(self._registry, self.reload, self._store), server
         )
         self._reflect(server, OPERATIONS)
         return server
 
-    def _profiles(self) -> Store | None:
+    def _open_store(self) -> Store | None:
         """Where profiles are kept. A directory that cannot be used costs them, and never the start."""
         if not self._settings.profiles_directory:
             return None
@@ -190,12 +196,22 @@ class App:
             await asyncio.sleep(EXPIRY_INTERVAL_SECONDS)
             self._registry.expire()
 
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(KEEP_INTERVAL_SECONDS)
+            await self._keep_profiles()
+
+    async def _keep_profiles(self) -> None:
+        for engine in self._registry:
+            await self._keeper.keep(engine)
+
     async def _shut_down(self, servers: list[grpc.aio.Server]) -> None:
         grace = self._settings.shutdown_grace_seconds
         self._log.info("server.stopping", grace_seconds=grace, engines=len(self._registry))
         await self._health.stop()
         self._control.drain()
         await asyncio.gather(*(server.stop(grace) for server in servers))
+        await self._keep_profiles()
 
 
 def _address(settings: Settings, service: str) -> str:

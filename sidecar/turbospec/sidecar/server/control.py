@@ -14,6 +14,7 @@ from turbospec.adapters.version import __version__
 from turbospec.sidecar.core.errors import ObservationError
 from turbospec.sidecar.server import logs
 from turbospec.sidecar.server.engine import Connection, Decided, Engine
+from turbospec.sidecar.server.profile_keeping import ProfileKeeper, start_from
 from turbospec.sidecar.server.registry import Registry
 from turbospec.sidecar.server.settings import Settings
 from turbospec.sidecar.server.wire.errors import MessageError, PreconditionError
@@ -47,8 +48,9 @@ class DrainError(MessageError):
 class ControlService(pb_grpc.SpeculationServiceServicer):
     """Speaks with engines."""
 
-    def __init__(self, registry: Registry, settings: Settings) -> None:
+    def __init__(self, registry: Registry, keeper: ProfileKeeper, settings: Settings) -> None:
         self._registry = registry
+        self._keeper = keeper
         self._settings = settings
         self._draining = False
         self._log = logs.get()
@@ -81,7 +83,10 @@ class ControlService(pb_grpc.SpeculationServiceServicer):
         hello = read_first(first, self._settings.max_requests_per_engine)
         if self._draining:
             raise DrainError("controller", "is shutting down")
+        match = await self._keeper.find(hello)
         engine, connection = await self._registry.connect(hello)
+        if match is not None and not engine.controller.latency().evidence_steps:
+            start_from(engine, match)
         stream = _Stream(self, engine, connection, context)
         try:
             stream.log.info("engine.connected", peer=context.peer(), **_described(engine))
