@@ -65,6 +65,17 @@ SHAPES = {
         vocabulary=4096,
         positions=2048,
     ),
+    # For steps of some ten milliseconds on one core, as long as those of a real target on an accelerator.
+    "small": Shape(
+        hidden=768,
+        intermediate=2048,
+        layers=6,
+        draft_layers=1,
+        heads=12,
+        key_value_heads=4,
+        vocabulary=4096,
+        positions=2048,
+    ),
     # Seconds instead of minutes; the draft is a third of the target, so costs are not realistic.
     "tiny": Shape(
         hidden=128,
@@ -81,6 +92,7 @@ SHAPES = {
 # Measured under vLLM with greedy decoding: the share of first drafts that the target accepts.
 EPS = {
     "demo": {"high": 0.02, "low": 0.06},
+    "small": {"high": 0.02, "low": 0.06},
     "tiny": {"high": 0.02, "low": 0.06},
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-LENGTH = 4
+LENGTH = 2
 """The engine's own length, and the longest of every plan."""
 
 
@@ -40,7 +40,7 @@ class Stage:
 # target keeps an accelerator; where only the scheduler's thread counts, smaller ones do, and 256 requests
 # do not take all day.
 STAGES = (
-    Stage("demo", 1536, 200, (Cell(1, 200, True), Cell(16, 200, True))),
+    Stage("small", 1536, 200, (Cell(1, 200, True), Cell(16, 200, True))),
     Stage("tiny", 1024, 150, (Cell(64, 450, False), Cell(256, 300, False))),
 )
 
