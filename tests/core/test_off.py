@@ -11,6 +11,8 @@ from support.scripted.machine import Machine
 from support.scripted.traffic import TrafficClass
 from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
+from turbospec.sidecar.core.cost_features import StepShape
+from turbospec.sidecar.core.latency import LatencyModel
 from turbospec.sidecar.core.off import SWITCH_SECONDS, Drafting, OffSwitch
 from turbospec.sidecar.core.types import Reason
 
@@ -114,6 +116,34 @@ def test_never_worse_than_off_or_the_best_length(concurrency: int, hazards: tupl
 
     others = [run(policy) for policy in ("off", "static:1", "static:2", "static:4")]
     assert run("goodput", 1500) > 0.97 * max(others)
+
+
+def test_what_skipping_saves_is_hoped_for_until_it_is_measured() -> None:
+    """A fifth of a step at first; three steps without the drafter say what it is, far more or nothing."""
+    idle, skipped = StepShape(4000, 16, 0), StepShape(4000, 16, 0, drafter_skipped=True)
+
+    def predicted(model: LatencyModel, shape: StepShape) -> float:
+        return float(model.step_seconds(np.array([16.0]), shape)[0])
+
+    for share in (0.0, 0.5):
+        model = LatencyModel(capabilities(LONGEST, deep_off=True))
+        for _ in range(50):
+            model.observe(0.05, 16, idle)
+        assert predicted(model, skipped) == pytest.approx(0.8 * 0.05, rel=0.03)
+        for _ in range(3):
+            model.observe((1 - share) * 0.05, 16, skipped)
+        assert predicted(model, skipped) == pytest.approx((1 - share) * 0.05, rel=0.15)
+        assert predicted(model, idle) == pytest.approx(0.05, rel=0.05)
+
+
+def test_a_hope_that_fails_is_given_up() -> None:
+    """Where drafts pay and skipping the drafter saves little, it is tried for a moment and then never again."""
+    cheap = Costs(linear(0.02, 0.0005), draft_pass=0.0005, draft_request=0.0)
+    capable = capabilities(LONGEST, deep_off=True)
+    engine = DirectEngine(World(capable, [TrafficClass((0.5,), output_tokens=60)], 16, Machine(cheap)))
+    tried = engine.run(400).skipped
+    assert 1 <= sum(tried) <= 100
+    assert not any(engine.run(1000).skipped)
 
 
 def test_an_engine_that_cannot_skip_is_not_asked_to() -> None:

@@ -297,7 +297,9 @@ class EngineController:
             predicted_step_seconds=None if idle else wanted.predicted_step_seconds,
             candidates=wanted.candidates,
             skip_drafter=skip_drafter,
-            relaxed=skip_drafter and not self._shadow and self._latency.skipped_measured,
+            relaxed=skip_drafter
+            and not (idle or self._shadow)
+            and self._latency.knows_skipped(batch_slots.size),
         )
 
     def _view(self, batch_slots: IntArray, context_tokens: int, limits: Limits) -> View:

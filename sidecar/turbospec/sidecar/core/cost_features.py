@@ -36,8 +36,7 @@ _PRIOR = {
     "further_draft_passes_times_requests": 2e-3,
 }
 _PRIOR_TOKEN = 0.02
-# Only of engines that can skip the drafter. Less than real drafts cost, so that skipping is not tried for a
-# gain that is hoped for only.
+# Only of engines that can skip the drafter.
 _PRIOR_DRAFTER = {"drafter_runs": 0.05, "drafter_runs_times_requests": 1e-3}
 # Losing the captured graph costs launches: a part of the step, unknown until a ragged step was seen.
 _PRIOR_RAGGED = 0.3
@@ -116,19 +115,9 @@ class CostFeatures:
         seconds += np.array([self._fixed(costs, shape) for shape in shapes])[:, None]
         return seconds
 
-    def idle_pass_seconds(self, costs: Costs, requests: int) -> float:
-        """What the draft pass at length 0 should cost, judged by the other passes.
-
-        The first pass is paid in two parts, at length 0 and from 0 to 1; together they cost about as much as
-        a further pass.
-        """
-        at = dict(zip(_PRIOR, costs.scalars, strict=False))
-        further = at["further_draft_passes"] + at["further_draft_passes_times_requests"] * requests
-        return max(further - at["first_draft_pass"], 0.0)
-
     def _fixed(self, costs: Costs, shape: StepShape) -> float:
         """All but the target tokens."""
-        fixed = sum(map(mul, self._scalars(shape), costs.scalars))
+        fixed: float = sum(map(mul, self._scalars(shape), costs.scalars))
         return fixed + costs.ragged if shape.ragged else fixed
 
     def _padded(self, tokens: FloatArray) -> FloatArray:
