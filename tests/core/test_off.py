@@ -137,7 +137,7 @@ def test_what_skipping_saves_is_hoped_for_until_it_is_measured() -> None:
 
 
 def test_a_hope_that_fails_is_given_up() -> None:
-    """Where drafts pay and skipping the drafter saves little, it is tried for a moment and then never again."""
+    """Where drafts pay and skipping the drafter saves little, it is tried once and never again."""
     cheap = Costs(linear(0.02, 0.0005), draft_pass=0.0005, draft_request=0.0)
     capable = capabilities(LONGEST, deep_off=True)
     engine = DirectEngine(World(capable, [TrafficClass((0.5,), output_tokens=60)], 16, Machine(cheap)))
