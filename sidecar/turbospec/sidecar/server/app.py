@@ -65,7 +65,8 @@ class App:
         self._registry = Registry(self._settings, time.monotonic)
         self._health = Health()
         self._store = self._open_store()
-        self._keeper = ProfileKeeper(self._store)
+        usable = self._store is not None and self._prepared(self._store)
+        self._keeper = ProfileKeeper(self._store if usable else None)
         self._control = ControlService(self._registry, self._keeper, self._settings)
         self._stop = asyncio.Event()
 
@@ -145,15 +146,19 @@ class App:
         return server
 
     def _open_store(self) -> Store | None:
-        """Where profiles are kept. A directory that cannot be used costs them, and never the start."""
+        """Where profiles are kept, None where nowhere."""
         if not self._settings.profiles_directory:
             return None
-        store = Store(Path(self._settings.profiles_directory), self._log.warning)
+        return Store(Path(self._settings.profiles_directory), self._log.warning)
+
+    def _prepared(self, store: Store) -> bool:
+        """Whether profiles can be kept there. A directory that cannot be used costs them, not the start."""
         try:
             store.prepare()
         except StoreError as error:
             self._log.warning("profiles.unavailable", error=str(error))
-        return store
+            return False
+        return True
 
     def _server(self, *interceptors: TokenInterceptor) -> grpc.aio.Server:
         size = ("grpc.max_receive_message_length", self._settings.max_message_bytes)
