@@ -56,16 +56,26 @@ class Sidecar:
         wait_until(serving, "serving")
         self._addresses = json.loads(ready.read_text())
 
+    @property
+    def introspection(self) -> str:
+        """Its address, as a gRPC target."""
+        return str(self._addresses["introspection"])
+
+    @property
+    def operations(self) -> str:
+        """Its address, as a gRPC target."""
+        return str(self._addresses["operations"])
+
     def set_policy(self, policy: str, *, shadow: bool | None = None) -> None:
         """For all engines, those included that connect later. `shadow` None: as it is."""
-        with grpc.insecure_channel(self._addresses["operations"]) as channel:
+        with grpc.insecure_channel(self.operations) as channel:
             stub = operations_pb2_grpc.OperationsServiceStub(channel)
             request = operations_pb2.SetPolicyRequest(policy=policy, shadow=shadow)
             stub.SetPolicy(request, timeout=PATIENCE_SECONDS)
 
     def engines(self) -> list[dict[str, Any]]:
         """What introspection lists, as JSON."""
-        with grpc.insecure_channel(self._addresses["introspection"]) as channel:
+        with grpc.insecure_channel(self.introspection) as channel:
             stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
             answer = stub.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=PATIENCE_SECONDS)
         listed = MessageToDict(answer, preserving_proto_field_name=True)
@@ -73,7 +83,7 @@ class Sidecar:
 
     def engine(self, engine_id: str) -> dict[str, Any]:
         """Everything that introspection tells of one engine, as JSON."""
-        with grpc.insecure_channel(self._addresses["introspection"]) as channel:
+        with grpc.insecure_channel(self.introspection) as channel:
             stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
             request = introspection_pb2.GetEngineRequest(engine_id=engine_id)
             answer = stub.GetEngine(request, timeout=PATIENCE_SECONDS)

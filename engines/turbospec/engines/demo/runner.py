@@ -7,6 +7,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,12 +115,9 @@ def _measure(
 
             def measure(policy: str = policy, concurrency: int = concurrency) -> Cell:
                 url = plain.url if policy == NONE else controlled.url
-                if policy != NONE:
-                    steering.set_policy(policy)
-                before = counters.read(url)
-                load = _load(url, workload, concurrency, _RAMP_SECONDS, options.seconds)
-                if policy != NONE:
-                    steering.check_controlled(policy)
+                with nullcontext() if policy == NONE else steering.following(policy):
+                    before = counters.read(url)
+                    load = _load(url, workload, concurrency, _RAMP_SECONDS, options.seconds)
                 return cell(concurrency, policy, load, counters.read(url).since(before))
 
             cells.append(_persistently(measure, display))

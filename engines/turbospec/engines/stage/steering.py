@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import grpc
@@ -10,6 +12,9 @@ from turbospec.v1 import introspection_pb2, introspection_pb2_grpc, operations_p
 
 _CALL_SECONDS = 5.0
 _POLL_SECONDS = 0.1
+# A first step after a pause has no plan yet, and that is no fault. A tenth of the steps at another length
+# would show in what is measured.
+_MOST_UNCONTROLLED_STEPS = 0.1
 # The addresses are this machine's own, whatever proxy the environment names.
 _CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
 
@@ -35,6 +40,27 @@ class Steering:
         selector = operations_pb2.EngineSelector(engine_id=self._engine_id)
         request = operations_pb2.SetPolicyRequest(engine=selector, policy=policy)
         self._operations.SetPolicy(request, timeout=_CALL_SECONDS)
+
+    @contextmanager
+    def following(self, policy: str) -> Iterator[None]:
+        """Sets the policy for what the engine does in the `with` block.
+
+        At its end raises NotControlledError where more than a few of the engine's steps since its beginning
+        were on lengths of its own, because a hiccup of the machine let a plan expire.
+        """
+        self.set_policy(policy)
+        before = self._summary()
+        yield
+        self.check_controlled(policy)
+        after = self._summary()
+        if before is None or after is None or after.steps < before.steps:
+            raise NotControlledError(f"engine {self._engine_id!r} has connected anew meanwhile")
+        own, steps = _fallbacks(after) - _fallbacks(before), after.steps - before.steps
+        if own > _MOST_UNCONTROLLED_STEPS * steps:
+            raise NotControlledError(
+                f"engine {self._engine_id!r} ran {own} of {steps} steps on lengths of its own, not under "
+                f"policy {policy!r}"
+            )
 
     def wait_connected(self, seconds: float) -> None:
         """Returns once the engine has connected. Raises NotControlledError when time is up."""
@@ -74,3 +100,7 @@ class Steering:
     ) -> None:
         for channel in self._channels:
             channel.close()
+
+
+def _fallbacks(engine: introspection_pb2.EngineSummary) -> int:
+    return sum(fallback.count for fallback in engine.fallbacks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -95,15 +95,12 @@ class Lineup:
             time.sleep(REST_SECONDS)
             self._loaded = name
         url, steering = self._engines[name].url, self._steering.get(name)
-        if steering is not None:
-            steering.set_policy(policy)
-        before = counters.read(url)
         workload = replace(self._workload, seed=seed)
-        load = asyncio.run(
-            drive(url, workload, concurrency=concurrency, ramp_seconds=RAMP_SECONDS, seconds=seconds)
-        )
-        if steering is not None:
-            steering.check_controlled(policy)
+        with nullcontext() if steering is None else steering.following(policy):
+            before = counters.read(url)
+            load = asyncio.run(
+                drive(url, workload, concurrency=concurrency, ramp_seconds=RAMP_SECONDS, seconds=seconds)
+            )
         return Window(load.tokens_per_second, counters.read(url).since(before).mean_length)
 
     def __enter__(self) -> Lineup:

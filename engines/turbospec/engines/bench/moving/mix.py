@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack, ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -136,12 +136,8 @@ class Lineup:
             time.sleep(REST_SECONDS)
             self._loaded = name
         steering = self._steering.get(name)
-        if steering is not None:
-            steering.set_policy(policy)
-        window = asyncio.run(self._load(name, seconds, seed))
-        if steering is not None:
-            steering.check_controlled(policy)
-        return window
+        with nullcontext() if steering is None else steering.following(policy):
+            return asyncio.run(self._load(name, seconds, seed))
 
     async def _load(self, name: str, seconds: float, seed: int) -> Window:
         async with AsyncExitStack() as stack:
