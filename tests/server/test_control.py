@@ -140,6 +140,36 @@ def test_a_request_can_be_looked_up_while_it_lives(server: Server) -> None:
         assert "request-0" in error.value.details()
 
 
+def test_a_request_can_be_looked_up_by_the_id_that_its_caller_knows(server: Server) -> None:
+    """Engines put something around it. Where it is not one request's alone, they are listed."""
+    ids = ["cmpl-1-0-0a1b2c3d", "cmpl-11-0-4e5f6a7b", *(f"{i}_chatcmpl-ab-8c9d0e1f" for i in range(7))]
+
+    def look_up(request_id: str) -> str:
+        asked = ipb.GetRequestRequest(engine_id="randomised", request_id=request_id)
+        return server.look.GetRequest(asked, timeout=PATIENCE_SECONDS).request_id
+
+    def refusal(request_id: str) -> tuple[grpc.StatusCode, str]:
+        with pytest.raises(grpc.RpcError) as error:
+            look_up(request_id)
+        return error.value.code(), error.value.details()
+
+    with EngineStream.connected(server.control, engine_id="randomised") as engine:
+        slots = list(range(len(ids)))
+        engine.plan(report(1, opened=[opened(slot, request_id=ids[slot]) for slot in slots]))
+        for part in ("cmpl-1", "cmpl-1-0", "0a1b2c3d", "cmpl-1-0-0a1b2c3d"):
+            assert look_up(part) == ids[0]
+        assert look_up("6_chatcmpl-ab") == ids[8]
+        code, details = refusal("chatcmpl-ab")
+        assert code is grpc.StatusCode.FAILED_PRECONDITION
+        assert details.endswith(
+            f"'chatcmpl-ab' is part of 7 live requests' ids in engine randomised/0: "
+            f"{', '.join(ids[2:7])} and 2 more"
+        )
+        for unknown in ("chatcmpl-a", "cmpl-1.0", "cmpl-111", "mpl-1"):
+            assert refusal(unknown)[0] is grpc.StatusCode.NOT_FOUND, unknown
+        assert refusal("") == (grpc.StatusCode.INVALID_ARGUMENT, "request_id: must not be empty")
+
+
 def test_many_engines_at_once(server: Server) -> None:
     """8 engines with 200 steps each: every report gets its plan, and no engine sees another's."""
     failures: list[BaseException] = []

@@ -170,7 +170,7 @@ async def stream(
 ) -> AsyncIterator[int]:
     """Sends a request to the server `url`; yields how many tokens it has, each time that more arrive.
 
-    vLLM calls the request `cmpl-NAME-0` where it has a `name`. Raises LoadError where it fails, or ends
+    vLLM's id of the request contains its `name`. Raises LoadError where it fails, or ends
     with fewer tokens than its `max_tokens`.
     """
     headers = {} if name is None else {"X-Request-Id": name}

@@ -23,8 +23,6 @@ _ENVIRONMENT = {
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB; the largest batch needs less than a quarter
     "HF_HUB_OFFLINE": "1",  # made models need no network
     "VLLM_NO_USAGE_STATS": "1",
-    # A request keeps the name that its client gave it, by which the controller can be asked about it.
-    "VLLM_DISABLE_REQUEST_ID_RANDOMIZATION": "1",
 }
 
 DRAFT_MODEL, NGRAM = "draft_model", "ngram"

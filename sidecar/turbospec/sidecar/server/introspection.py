@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Collection
 from typing import Any
 
 import grpc
 from turbospec.adapters.version import __version__
+from turbospec.sidecar.core.types import RequestInfo
 from turbospec.sidecar.server.engine import DECISIONS_KEPT, Clock, Engine
 from turbospec.sidecar.server.identity import EngineKey
 from turbospec.sidecar.server.registry import Registry, UnknownEngineError
@@ -17,6 +19,7 @@ from turbospec.v1 import introspection_pb2_grpc as pb_grpc
 
 DEFAULT_DECISIONS = 10
 DEFAULT_PER_SECOND = 1.0
+MATCHES_LISTED = 5
 MOST_PER_SECOND = 100.0  # a person or a recorder; the stream must not compete with the engines'
 
 
@@ -54,14 +57,24 @@ class IntrospectionService(pb_grpc.IntrospectionServiceServicer):
         context: grpc.aio.ServicerContext[pb.GetRequestRequest, pb.GetRequestResponse],
     ) -> pb.GetRequestResponse:
         engine = await self._engine(request.engine_id, request.rank, context)
-        found = [live for live in engine.requests.values() if live.request_id == request.request_id]
+        if not request.request_id:
+            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request_id: must not be empty")
+        found = _named(request.request_id, engine.requests.values())
         if not found:
             await context.abort(
                 grpc.StatusCode.NOT_FOUND,
                 f"request_id: no live request {request.request_id!r} in engine {engine.key}; "
                 f"{len(engine.requests)} are live",
             )
-        return views.request_state(engine, found[-1])  # an id that was used again: the newest
+        if len(found) > 1:
+            listed = ", ".join(live.request_id for live in found[:MATCHES_LISTED])
+            more = f" and {len(found) - MATCHES_LISTED} more" if len(found) > MATCHES_LISTED else ""
+            await context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"request_id: {request.request_id!r} is part of {len(found)} live requests' ids in engine "
+                f"{engine.key}: {listed}{more}",
+            )
+        return views.request_state(engine, found[0])
 
     async def ExplainDecisions(
         self,
@@ -103,3 +116,15 @@ class IntrospectionService(pb_grpc.IntrospectionServiceServicer):
             return self._registry.get(EngineKey(engine_id, rank))
         except UnknownEngineError as error:
             await context.abort(grpc.StatusCode.NOT_FOUND, f"engine_id: {error}")
+
+
+def _named(text: str, live: Collection[RequestInfo]) -> list[RequestInfo]:
+    """The request with this id, else all whose id has `text` as a part that no letter or digit continues.
+
+    Engines lengthen the id that a caller knows: vLLM makes `0_cmpl-7-0-1b3f5d79` of `cmpl-7`.
+    """
+    exact = [request for request in live if request.request_id == text]
+    if exact:
+        return exact[-1:]  # an id that was used again: the newest
+    part = rf"(?<![^\W_]){re.escape(text)}(?![^\W_])"
+    return [request for request in live if text in request.request_id and re.search(part, request.request_id)]

@@ -29,8 +29,7 @@ class InFlight:
 class Crowd:
     """Clients that each keep one request in flight; client i sends requests of class i modulo the classes.
 
-    `in_flight` has the running requests by the engine's names for them, `tokens` what clients have
-    received, by class.
+    `in_flight` has the running requests by name, `tokens` what clients have received, by class.
     """
 
     def __init__(
@@ -74,13 +73,13 @@ class Crowd:
 
     async def _request(self, body: dict[str, object], of_class: str) -> None:
         name = uuid.uuid4().hex
-        request = self.in_flight[f"cmpl-{name}-0"] = InFlight(of_class)
+        request = self.in_flight[name] = InFlight(of_class)
         try:
             async for tokens in stream(self._session, self._url, body, name):
                 self.tokens[of_class] += tokens - request.tokens
                 request.tokens = tokens
         finally:
-            del self.in_flight[f"cmpl-{name}-0"]
+            del self.in_flight[name]
 
     async def __aenter__(self) -> Crowd:
         return self
