@@ -48,10 +48,16 @@ def run_command(verb: str, work: Callable[[], object], *, extras: Sequence[str] 
     return 0
 
 
-def default_directory() -> Path:
-    """Where made models and logs are kept for the next time."""
-    cache = os.environ.get("XDG_CACHE_HOME")
-    return (Path(cache) if cache else Path.home() / ".cache") / "turbospec"
+def add_file_options(parser: argparse.ArgumentParser) -> None:
+    """Adds `--json` and `--directory`: where results are written, and what is kept."""
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    parser.add_argument(
+        "--directory",
+        type=Path,
+        default=_default_directory(),
+        metavar="DIR",
+        help="where models and logs are kept for the next time (default: %(default)s)",
+    )
 
 
 def concurrencies(text: str) -> list[int]:
@@ -76,6 +82,11 @@ def seconds(text: str) -> float:
     if not 1.0 <= value <= _MAX_SECONDS:
         raise argparse.ArgumentTypeError(f"must be from 1 to {_MAX_SECONDS:.0f}, got {text!r}")
     return value
+
+
+def _default_directory() -> Path:
+    cache = os.environ.get("XDG_CACHE_HOME")
+    return (Path(cache) if cache else Path.home() / ".cache") / "turbospec"
 
 
 def _missing_extra(extras: Sequence[str]) -> str | None:

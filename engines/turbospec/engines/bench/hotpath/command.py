@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from turbospec.engines.stage import command
@@ -30,14 +29,7 @@ def add_parser(benchmarks: Any) -> None:
         epilog="It takes up to 12 minutes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=command.default_directory(),
-        metavar="DIR",
-        help="where models and logs are kept for the next time (default: %(default)s)",
-    )
+    command.add_file_options(parser)
     parser.set_defaults(func=run)
 
 

@@ -72,19 +72,12 @@ def add_parser(benchmarks: Any) -> None:
         metavar="N",
         help=f"mixed, temperatures: how long each time (default: {defaults.seconds:g})",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the results to FILE")
+    command.add_file_options(parser)
     parser.add_argument(
         "--picture",
         type=_picture,
         metavar="FILE",
         help=f"moving: also draw the timelines ({' or '.join(_FORMATS)}, by FILE's name)",
-    )
-    parser.add_argument(
-        "--directory",
-        type=Path,
-        default=command.default_directory(),
-        metavar="DIR",
-        help="where models and logs are kept for the next time (default: %(default)s)",
     )
     parser.set_defaults(func=lambda args: run(args, parser))
 
