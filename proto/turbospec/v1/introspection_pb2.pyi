@@ -101,7 +101,7 @@ class EngineSummary(_message.Message):
     def __init__(self, engine_id: _Optional[str] = ..., rank: _Optional[int] = ..., connected: bool = ..., controlled: bool = ..., uncontrolled_reason: _Optional[str] = ..., policy: _Optional[str] = ..., shadow: bool = ..., requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., mean_verification_length: _Optional[float] = ..., reason: _Optional[_Union[_speculation_pb2.PlanReason, str]] = ..., acceptance_ratio: _Optional[float] = ..., realised_goodput_tokens_per_second: _Optional[float] = ..., predicted_goodput_tokens_per_second: _Optional[float] = ..., idle_goodput_tokens_per_second: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., plan_age_steps: _Optional[int] = ..., steps: _Optional[int] = ..., seconds_since_report: _Optional[float] = ..., fallbacks: _Optional[_Iterable[_Union[_speculation_pb2.FallbackCount, _Mapping]]] = ..., drafter_skipped: bool = ..., unready_requests: _Optional[int] = ..., estimated_gain_ratio: _Optional[float] = ...) -> None: ...
 
 class EngineIdentity(_message.Message):
-    __slots__ = ("engine_name", "engine_version", "adapter_version", "model", "draft_model", "method", "max_length", "static_length", "max_batch", "hardware", "dtype", "model_parallel_size")
+    __slots__ = ("engine_name", "engine_version", "adapter_version", "model", "draft_model", "method", "max_length", "static_length", "max_batch", "hardware", "dtype", "model_parallel_size", "max_context", "max_tokens_per_step", "graph_sizes")
     ENGINE_NAME_FIELD_NUMBER: _ClassVar[int]
     ENGINE_VERSION_FIELD_NUMBER: _ClassVar[int]
     ADAPTER_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,9 @@ class EngineIdentity(_message.Message):
     HARDWARE_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     MODEL_PARALLEL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    MAX_CONTEXT_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_PER_STEP_FIELD_NUMBER: _ClassVar[int]
+    GRAPH_SIZES_FIELD_NUMBER: _ClassVar[int]
     engine_name: str
     engine_version: str
     adapter_version: str
@@ -126,7 +129,10 @@ class EngineIdentity(_message.Message):
     hardware: str
     dtype: str
     model_parallel_size: int
-    def __init__(self, engine_name: _Optional[str] = ..., engine_version: _Optional[str] = ..., adapter_version: _Optional[str] = ..., model: _Optional[str] = ..., draft_model: _Optional[str] = ..., method: _Optional[str] = ..., max_length: _Optional[int] = ..., static_length: _Optional[int] = ..., max_batch: _Optional[int] = ..., hardware: _Optional[str] = ..., dtype: _Optional[str] = ..., model_parallel_size: _Optional[int] = ...) -> None: ...
+    max_context: int
+    max_tokens_per_step: int
+    graph_sizes: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, engine_name: _Optional[str] = ..., engine_version: _Optional[str] = ..., adapter_version: _Optional[str] = ..., model: _Optional[str] = ..., draft_model: _Optional[str] = ..., method: _Optional[str] = ..., max_length: _Optional[int] = ..., static_length: _Optional[int] = ..., max_batch: _Optional[int] = ..., hardware: _Optional[str] = ..., dtype: _Optional[str] = ..., model_parallel_size: _Optional[int] = ..., max_context: _Optional[int] = ..., max_tokens_per_step: _Optional[int] = ..., graph_sizes: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AcceptanceState(_message.Message):
     __slots__ = ("hazards", "survivals", "evidence", "availability")
@@ -223,6 +229,58 @@ class WatchDecisionsResponse(_message.Message):
     DECISION_FIELD_NUMBER: _ClassVar[int]
     decision: Decision
     def __init__(self, decision: _Optional[_Union[Decision, _Mapping]] = ...) -> None: ...
+
+class WatchStepsRequest(_message.Message):
+    __slots__ = ("engine_id", "rank", "label")
+    ENGINE_ID_FIELD_NUMBER: _ClassVar[int]
+    RANK_FIELD_NUMBER: _ClassVar[int]
+    LABEL_FIELD_NUMBER: _ClassVar[int]
+    engine_id: str
+    rank: int
+    label: str
+    def __init__(self, engine_id: _Optional[str] = ..., rank: _Optional[int] = ..., label: _Optional[str] = ...) -> None: ...
+
+class WatchStepsResponse(_message.Message):
+    __slots__ = ("steps", "lost_steps")
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LOST_STEPS_FIELD_NUMBER: _ClassVar[int]
+    steps: _containers.RepeatedCompositeFieldContainer[ReportedStep]
+    lost_steps: int
+    def __init__(self, steps: _Optional[_Iterable[_Union[ReportedStep, _Mapping]]] = ..., lost_steps: _Optional[int] = ...) -> None: ...
+
+class ReportedStep(_message.Message):
+    __slots__ = ("sequence", "steps", "duration_seconds", "disturbances", "requests", "decoding_requests", "labelled_requests", "context_tokens", "target_tokens", "verified_tokens", "prefill_tokens", "proposal_length", "ragged", "drafter_skipped", "plan_version")
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    DISTURBANCES_FIELD_NUMBER: _ClassVar[int]
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    DECODING_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    LABELLED_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    CONTEXT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    TARGET_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    VERIFIED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PREFILL_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PROPOSAL_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    RAGGED_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    PLAN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    steps: int
+    duration_seconds: float
+    disturbances: _containers.RepeatedScalarFieldContainer[_speculation_pb2.Disturbance]
+    requests: int
+    decoding_requests: int
+    labelled_requests: int
+    context_tokens: int
+    target_tokens: int
+    verified_tokens: int
+    prefill_tokens: int
+    proposal_length: int
+    ragged: bool
+    drafter_skipped: bool
+    plan_version: int
+    def __init__(self, sequence: _Optional[int] = ..., steps: _Optional[int] = ..., duration_seconds: _Optional[float] = ..., disturbances: _Optional[_Iterable[_Union[_speculation_pb2.Disturbance, str]]] = ..., requests: _Optional[int] = ..., decoding_requests: _Optional[int] = ..., labelled_requests: _Optional[int] = ..., context_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., verified_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., proposal_length: _Optional[int] = ..., ragged: bool = ..., drafter_skipped: bool = ..., plan_version: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("plan_version", "report_sequence", "age_seconds", "policy", "reason", "explanation", "requests", "proposal_length", "requests_by_verification_length", "candidates", "decision_seconds", "shadow", "skip_drafter")

@@ -60,6 +60,11 @@ class IntrospectionServiceStub(object):
                 request_serializer=turbospec_dot_v1_dot_introspection__pb2.WatchDecisionsRequest.SerializeToString,
                 response_deserializer=turbospec_dot_v1_dot_introspection__pb2.WatchDecisionsResponse.FromString,
                 _registered_method=True)
+        self.WatchSteps = channel.unary_stream(
+                '/turbospec.v1.IntrospectionService/WatchSteps',
+                request_serializer=turbospec_dot_v1_dot_introspection__pb2.WatchStepsRequest.SerializeToString,
+                response_deserializer=turbospec_dot_v1_dot_introspection__pb2.WatchStepsResponse.FromString,
+                _registered_method=True)
 
 
 class IntrospectionServiceServicer(object):
@@ -101,6 +106,16 @@ class IntrospectionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def WatchSteps(self, request, context):
+        """The steps of one engine as they are reported, each with its time and what that depends on. Initial metadata
+        come when watching has begun. A reader that is too slow loses steps and is told how many; meanwhile the
+        adapter keeps no report back. NOT_FOUND where there is no such engine, RESOURCE_EXHAUSTED where as many
+        watch it as may.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_IntrospectionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -128,6 +143,11 @@ def add_IntrospectionServiceServicer_to_server(servicer, server):
                     servicer.WatchDecisions,
                     request_deserializer=turbospec_dot_v1_dot_introspection__pb2.WatchDecisionsRequest.FromString,
                     response_serializer=turbospec_dot_v1_dot_introspection__pb2.WatchDecisionsResponse.SerializeToString,
+            ),
+            'WatchSteps': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchSteps,
+                    request_deserializer=turbospec_dot_v1_dot_introspection__pb2.WatchStepsRequest.FromString,
+                    response_serializer=turbospec_dot_v1_dot_introspection__pb2.WatchStepsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -266,6 +286,33 @@ class IntrospectionService(object):
             '/turbospec.v1.IntrospectionService/WatchDecisions',
             turbospec_dot_v1_dot_introspection__pb2.WatchDecisionsRequest.SerializeToString,
             turbospec_dot_v1_dot_introspection__pb2.WatchDecisionsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchSteps(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/turbospec.v1.IntrospectionService/WatchSteps',
+            turbospec_dot_v1_dot_introspection__pb2.WatchStepsRequest.SerializeToString,
+            turbospec_dot_v1_dot_introspection__pb2.WatchStepsResponse.FromString,
             options,
             channel_credentials,
             insecure,

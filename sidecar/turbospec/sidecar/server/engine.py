@@ -12,6 +12,7 @@ from turbospec.sidecar.core.errors import PolicyError
 from turbospec.sidecar.core.policies import parse_policy
 from turbospec.sidecar.core.types import Decision, Observation, RequestInfo
 from turbospec.sidecar.server.identity import AdapterCounters, EngineKey, Hello
+from turbospec.sidecar.server.step_watch import StepWatch
 
 DECISIONS_KEPT = 256  # what ExplainDecisions can show: some seconds of steps
 
@@ -83,6 +84,8 @@ class Engine:
         self.adapter: AdapterCounters | None = None
         self.last_fallback: str | None = None
         self.fault: str | None = None
+        # Who is shown each step.
+        self.watches: set[StepWatch] = set()
         self._clock = clock
 
     @property
@@ -119,6 +122,8 @@ class Engine:
         self.controller.observe(observation)
         for request in observation.opened:
             self.requests[request.slot] = request
+        for watch in self.watches:
+            watch.offer(observation, self.requests)
         for slot in observation.closed_slots:
             del self.requests[slot]
         self.connection.newest = observation
@@ -164,7 +169,7 @@ class Engine:
     def report_interval_ms(self, decided: Decided) -> int:
         """How long the adapter may keep back what it reports next."""
         step = self._newest_step_ms
-        if not decided.decision.relaxed or step is None:
+        if not decided.decision.relaxed or step is None or self.watches:
             return 0
         return round(min(REPORT_INTERVAL_MS, REPORT_INTERVAL_STEPS * step))
 

@@ -13,6 +13,7 @@ from turbospec.sidecar.core.types import RequestInfo
 from turbospec.sidecar.server.engine import DECISIONS_KEPT, Clock, Engine
 from turbospec.sidecar.server.identity import EngineKey
 from turbospec.sidecar.server.registry import Registry, UnknownEngineError
+from turbospec.sidecar.server.step_watch import StepWatch
 from turbospec.sidecar.server.wire import views
 from turbospec.v1 import introspection_pb2 as pb
 from turbospec.v1 import introspection_pb2_grpc as pb_grpc
@@ -21,6 +22,8 @@ DEFAULT_DECISIONS = 10
 DEFAULT_PER_SECOND = 1.0
 MATCHES_LISTED = 5
 MOST_PER_SECOND = 100.0  # a person or a recorder; the stream must not compete with the engines'
+MOST_WATCHES = 4  # each costs the engines' event loop some ten microseconds per step
+WATCH_SECONDS = 1.0  # how soon a watcher of steps learns that its engine was forgotten
 
 
 class IntrospectionService(pb_grpc.IntrospectionServiceServicer):
@@ -110,6 +113,33 @@ class IntrospectionService(pb_grpc.IntrospectionServiceServicer):
                 shown = newest
                 yield pb.WatchDecisionsResponse(decision=views.decision(newest, self._clock()))
             await asyncio.sleep(1.0 / rate)
+
+    async def WatchSteps(
+        self,
+        request: pb.WatchStepsRequest,
+        context: grpc.aio.ServicerContext[pb.WatchStepsRequest, pb.WatchStepsResponse],
+    ) -> AsyncIterator[pb.WatchStepsResponse]:
+        engine = await self._engine(request.engine_id, request.rank, context)
+        if len(engine.watches) >= MOST_WATCHES:
+            await context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED,
+                f"engine {engine.key}: at most {MOST_WATCHES} watch its steps at a time",
+            )
+        watch = StepWatch(request.label)
+        engine.watches.add(watch)
+        try:
+            await context.send_initial_metadata(())
+            while True:
+                steps, lost = await watch.take(WATCH_SECONDS)
+                if steps:
+                    yield pb.WatchStepsResponse(steps=map(views.step, steps), lost_steps=lost)
+                elif (now := await self._engine(request.engine_id, request.rank, context)) is not engine:
+                    # It was forgotten and has come back: to a watcher it is the same.
+                    engine.watches.discard(watch)
+                    engine = now
+                    engine.watches.add(watch)
+        finally:
+            engine.watches.discard(watch)
 
     async def _engine(self, engine_id: str, rank: int, context: grpc.aio.ServicerContext[Any, Any]) -> Engine:
         try:

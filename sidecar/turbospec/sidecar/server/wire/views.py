@@ -8,6 +8,7 @@ from turbospec.sidecar.core.types import Candidate, RequestInfo
 from turbospec.sidecar.server.engine import Decided, Engine
 from turbospec.sidecar.server.identity import AdapterCounters
 from turbospec.sidecar.server.standing import uncontrolled_reason
+from turbospec.sidecar.server.step_watch import SeenStep
 from turbospec.sidecar.server.wire.plan import REASONS
 from turbospec.v1 import introspection_pb2 as pb
 from turbospec.v1 import speculation_pb2 as spec
@@ -114,6 +115,27 @@ def decision(decided: Decided, now: float) -> pb.Decision:
     )
 
 
+def step(seen: SeenStep) -> pb.ReportedStep:
+    """One step with what its time depends on; its time is not rounded, for it is to be measured with."""
+    return pb.ReportedStep(
+        sequence=seen.sequence,
+        steps=seen.steps,
+        duration_seconds=seen.seconds,
+        disturbances=sorted(f"DISTURBANCE_{each.name}" for each in seen.disturbances),
+        requests=seen.requests,
+        decoding_requests=seen.decoding_requests,
+        labelled_requests=seen.labelled_requests,
+        context_tokens=seen.context_tokens,
+        target_tokens=seen.target_tokens,
+        verified_tokens=seen.verified_tokens,
+        prefill_tokens=seen.prefill_tokens,
+        proposal_length=seen.proposal_length,
+        ragged=seen.ragged,
+        drafter_skipped=seen.drafter_skipped,
+        plan_version=seen.plan_version,
+    )
+
+
 def acceptance(state: AcceptanceSnapshot | RequestSnapshot) -> pb.AcceptanceState:
     """Acceptance by position."""
     return pb.AcceptanceState(
@@ -168,6 +190,9 @@ def _identity(engine: Engine) -> pb.EngineIdentity:
         hardware=identity.hardware,
         dtype=identity.dtype,
         model_parallel_size=identity.model_parallel_size,
+        max_context=identity.max_context,
+        max_tokens_per_step=identity.max_tokens_per_step,
+        graph_sizes=capabilities.graph_sizes,
     )
 
 
