@@ -25,6 +25,7 @@ VALUES = {
     "introspection_address": ("127.0.0.1:1", "127.0.0.1:2", "localhost:3"),
     "operations_address": ("unix:/tmp/1", "unix:/tmp/2", "unix:/tmp/3"),
     "operations_token_file": ("/a", "/b", "/c"),
+    "metrics_address": ("127.0.0.1:1", "127.0.0.1:2", "localhost:3"),
     "allow_plaintext_network": (True, True, True),
     "reflection": (False, False, False),
     "policy": ("idle", "static:2", "turbospec-2024"),
@@ -96,6 +97,8 @@ def test_flag_over_environment_over_file_over_default(
         ("control_address", "0.0.0.0:50051", "can be reached from other machines"),
         ("introspection_address", "[::]:50052", "can be reached from other machines"),
         ("operations_address", "127.0.0.1:1", "operations over TCP need a credential"),
+        ("metrics_address", "0.0.0.0:50053", "can be reached from other machines"),
+        ("metrics_address", "unix:/tmp/m", "Prometheus scrapes over TCP; must be host:port"),
     ],
 )
 def test_a_bad_value_is_named_with_its_place(name: str, value: str, problem: str, tmp_path: Path) -> None:

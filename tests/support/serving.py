@@ -80,6 +80,8 @@ class Server:
         addresses = json.loads(ready.read_text())
         self.control, self.introspection = addresses["control"], addresses["introspection"]
         self.operations = addresses["operations"]
+        # Only there with --metrics-address.
+        self.metrics: str | None = addresses.get("metrics")
         self.channel = grpc.insecure_channel(self.introspection)
         self.look = introspection_pb2_grpc.IntrospectionServiceStub(self.channel)
         self.operations_channel = grpc.insecure_channel(self.operations)

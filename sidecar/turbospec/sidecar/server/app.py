@@ -23,6 +23,8 @@ from turbospec.sidecar.server.control import ControlService
 from turbospec.sidecar.server.health import Health
 from turbospec.sidecar.server.introspection import IntrospectionService
 from turbospec.sidecar.server.listeners import TCP_OPTIONS, Bound, ListenError, bind
+from turbospec.sidecar.server.metrics.collector import EngineCollector
+from turbospec.sidecar.server.metrics.endpoint import MetricsEndpoint
 from turbospec.sidecar.server.operations import OperationsService, TokenInterceptor, read_token
 from turbospec.sidecar.server.profile_keeping import KEEP_INTERVAL_SECONDS, ProfileKeeper
 from turbospec.sidecar.server.registry import Registry
@@ -80,22 +82,28 @@ class App:
         }
         listeners: dict[str, Bound] = {}
         tasks: list[asyncio.Task[None]] = []
+        metrics: MetricsEndpoint | None = None
         try:
             for name, server in servers.items():
                 mode = OPERATIONS_SOCKET_MODE if name == OPERATIONS else 0o660
                 listeners[name] = bind(server, parse_address(_address(self._settings, name)), mode=mode)
+            metrics = self._metrics_endpoint()
             for server in servers.values():
                 await server.start()
+            if metrics is not None:
+                metrics.start()
             tasks = [
                 asyncio.create_task(each)
                 for each in (self._health.watch(listeners), self._expire(), self._keep())
             ]
-            self._announce(listeners)
+            self._announce(listeners, metrics)
             await self._stop.wait()
         finally:
             for task in tasks:
                 task.cancel()
             await self._shut_down(list(servers.values()))
+            if metrics is not None:
+                await asyncio.to_thread(metrics.close)
             for bound in listeners.values():
                 bound.release()
         self._log.info("server.stopped")
@@ -145,6 +153,13 @@ class App:
         self._reflect(server, OPERATIONS)
         return server
 
+    def _metrics_endpoint(self) -> MetricsEndpoint | None:
+        """Where metrics are served, None where nowhere."""
+        if not self._settings.metrics_address:
+            return None
+        collector = EngineCollector(self._registry, time.monotonic, asyncio.get_running_loop())
+        return MetricsEndpoint(parse_address(self._settings.metrics_address), collector)
+
     def _open_store(self) -> Store | None:
         """Where profiles are kept, None where nowhere."""
         if not self._settings.profiles_directory:
@@ -180,12 +195,14 @@ class App:
         except SettingsError:
             return  # said in the log; there is no caller to tell
 
-    def _announce(self, listeners: dict[str, Bound]) -> None:
+    def _announce(self, listeners: dict[str, Bound], metrics: MetricsEndpoint | None) -> None:
         bound = {
             "control": listeners[CONTROL].address.target,
             "introspection": listeners[INTROSPECTION].address.target,
             "operations": listeners[OPERATIONS].address.target,
         }
+        if metrics is not None:
+            bound["metrics"] = metrics.address.target
         if self._settings.ready_file:
             path = Path(self._settings.ready_file)
             part = path.with_name(f"{path.name}.part")

@@ -12,6 +12,7 @@ from turbospec.sidecar.core.errors import PolicyError
 from turbospec.sidecar.core.policies import parse_policy
 from turbospec.sidecar.core.types import Decision, Observation, RequestInfo
 from turbospec.sidecar.server.identity import AdapterCounters, EngineKey, Hello
+from turbospec.sidecar.server.metrics.tally import Tally
 from turbospec.sidecar.server.step_watch import StepWatch
 
 DECISIONS_KEPT = 256  # what ExplainDecisions can show: some seconds of steps
@@ -77,6 +78,7 @@ class Engine:
         self.controller = self._new_controller(hello)
         self.requests: dict[int, RequestInfo] = {}
         self.decisions: deque[Decided] = deque(maxlen=DECISIONS_KEPT)
+        self.tally = Tally()
         self.connection: Connection | None = None
         self.left = asyncio.Event()
         self.left_at = clock()
@@ -126,6 +128,7 @@ class Engine:
             watch.offer(observation, self.requests)
         for slot in observation.closed_slots:
             del self.requests[slot]
+        self.tally.add_report(observation)
         self.connection.newest = observation
         self.connection.steps += observation.steps
         self.connection.reported_at = self._clock()
@@ -156,6 +159,7 @@ class Engine:
             decision=decision,
         )
         self.decisions.append(decided)
+        self.tally.add_plan(decision, decided.seconds)
         return decided
 
     def plan_time_to_live_ms(self, least: int) -> int:

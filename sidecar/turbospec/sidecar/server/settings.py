@@ -66,6 +66,10 @@ class Settings:
         "",
         "file with the token that mutating calls must carry; required for operations over TCP",
     )
+    metrics_address: str = _setting(
+        "",
+        "where Prometheus scrapes over HTTP, such as 127.0.0.1:50053; none: no metrics are served",
+    )
     allow_plaintext_network: bool = _setting(
         False,
         "listen without encryption beyond this machine; for networks that are private by other means",
@@ -305,7 +309,9 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
         parse_policy(settings.policy)
     except PolicyError as error:
         raise SettingsError(f"{_where('policy', sources)}: {error}") from error
-    for name in ("control_address", "introspection_address", "operations_address"):
+    for name in ("control_address", "introspection_address", "operations_address", "metrics_address"):
+        if name == "metrics_address" and not settings.metrics_address:
+            continue
         try:
             address = parse_address(getattr(settings, name))
         except AddressError as error:
@@ -321,6 +327,8 @@ def _check_together(settings: Settings, sources: Mapping[str, str]) -> None:
                 f"{_where(name, sources)}: operations over TCP need a credential; set "
                 f"{flag_of('operations_token_file')} or use a Unix socket"
             )
+        if name == "metrics_address" and address.is_unix:
+            raise SettingsError(f"{_where(name, sources)}: Prometheus scrapes over TCP; must be host:port")
 
 
 def _where(name: str, sources: Mapping[str, str]) -> str:
