@@ -81,21 +81,26 @@ COSTLY = Costs(linear(0.02, 0.001), draft_pass=0.002, draft_request=0.0001)
 
 
 def engine_of(
-    traffic: TrafficClass, concurrency: int, *, policy: str = "goodput", deep_off: bool = True
+    traffic: TrafficClass, concurrency: int, *, policy: str = "goodput", deep_off: bool = True, seed: int = 0
 ) -> DirectEngine:
     capable = capabilities(LONGEST, deep_off=deep_off)
-    world = World(capable, [traffic], concurrency, Machine(COSTLY))
+    world = World(capable, [traffic], concurrency, Machine(COSTLY), seed=seed)
     return DirectEngine(world, EngineController(capable, policy))
 
 
 def test_goodput_is_that_of_an_engine_without_speculation_where_drafts_fail() -> None:
-    """After the first seconds `goodput` is within 1.5% of never drafting; 1% is what looks may cost."""
-    engine = engine_of(HOPELESS, 16)
-    engine.run(400)
-    run = engine.run(2000)
-    off = engine_of(HOPELESS, 16, policy="off").run(2000)
-    assert run.goodput > 0.985 * off.goodput
-    assert np.mean(run.skipped) > 0.8
+    """After the first seconds `goodput` is within 1.5% of never drafting; 1% is what looks may cost.
+
+    In the mean of four runs: the rare slow steps of a single one make up half a percent.
+    """
+    shares = []
+    for seed in range(4):
+        engine = engine_of(HOPELESS, 16, seed=seed)
+        engine.run(400)
+        run = engine.run(2000)
+        shares.append(run.goodput / engine_of(HOPELESS, 16, policy="off", seed=seed).run(2000).goodput)
+        assert np.mean(run.skipped) > 0.8
+    assert np.mean(shares) > 0.985, shares
 
 
 CPU = Costs(linear(0.012, 0.0009), draft_pass=0.0015, draft_request=0.00008)

@@ -134,9 +134,10 @@ class EngineControl:
         now_ns = monotonic_ns()
         step = self._in_flight.pop(id(output), None)
         if step is not None:
-            # Ahead of its turn, a step is scheduled while the one before still runs; after idle time, long
-            # after the one before has ended.
-            started_ns = max(self._last_update_ns, step.scheduled_ns)
+            # From the end of the one before, so that what vLLM does between two steps counts, which depends
+            # on the length too: without asynchronous scheduling it asks its workers for the drafts then.
+            # After idle time, the one before ended long ago.
+            started_ns = step.scheduled_ns if step.after_idle else self._last_update_ns
             step.finish(runner_output, self._scheduler.requests, now_ns - started_ns)
             step.drafter_skipped = drafter_skipped(output)
             self._record = step

@@ -218,7 +218,7 @@ class EngineController:
         """The cost model."""
         model = self._latency
         return LatencySnapshot(
-            model.terms(), model.evidence_steps, model.model_error, model.fitted, model.speed_shifts
+            model.terms(), model.evidence_steps, model.model_error, model.fitted, model.slowdown_ratio
         )
 
     def goodput(self) -> GoodputSnapshot:
@@ -243,11 +243,12 @@ class EngineController:
         self._meter.add_report(obs.emitted_tokens, obs.duration, predicted, idle, obs.steps)
         if not is_undisturbed(obs):
             return
-        tokens = n + int(obs.verified.sum())
+        # Where several steps were undisturbed they had no drafts, so that they were alike.
+        tokens, seconds = n + int(obs.verified.sum()), obs.duration / obs.steps
         ragged = bool(obs.verified.min() != obs.verified.max())
         shape = StepShape(context, n, obs.proposal_length, ragged, obs.drafter_skipped)
-        self._latency.observe(obs.duration, tokens, shape)
-        self._cells.add(obs.duration, tokens, shape)
+        self._latency.observe(seconds, tokens, shape)
+        self._cells.add(seconds, tokens, shape)
 
     def _learn_drafts(self, obs: Observation) -> None:
         if obs.slots.size:

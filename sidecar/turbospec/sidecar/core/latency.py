@@ -17,10 +17,11 @@ from scipy.optimize import nnls
 from turbospec.sidecar.core.clocks import decay
 from turbospec.sidecar.core.cost_cells import shape_of
 from turbospec.sidecar.core.cost_features import RAMPS, CostFeatures, StepShape, octave
+from turbospec.sidecar.core.speed import WINDOW, MachineSpeed
 from turbospec.sidecar.core.types import Capabilities, CostCell, FloatArray, Observation
 
 # The shape of an engine's cost hardly changes, and lengths that do not pay are seen once in a hundred
-# steps, so memory is long. What does change is the machine's speed; see `_follow_speed`.
+# steps, so memory is long. What does change is the machine's speed, which is followed apart.
 HALF_LIFE_STEPS = 2000.0
 # Ridge weights are the noise's variance over the prior's own: a coefficient may be off by its own size,
 # neighbouring octaves of the token curve by half of it. A single octave leans on its neighbours rather than
@@ -33,16 +34,10 @@ NEIGHBOUR_RIDGE = 4.0
 # Steps that set the prior's scale; the median, because first steps are slow ones (kernels warm up).
 SCALE_STEPS = 16
 # Noise is one-sided: a step can be arbitrarily slow. Beyond six times the usual error, and never within
-# 15%, a step is taken for this bound; where many are slow the usual error grows and so does the bound.
+# 15%, a step is taken for this bound, and counts the less the farther beyond it lies; where many are slow the
+# usual error grows and so does the bound.
 CLIP_ERRORS = 6.0
 CLIP_AT_LEAST = 0.15
-# A speed shift is when a window of steps, several refits long, lies on one side of its predictions: 26
-# of 32 by chance has probability below 0.001, and 8% is beyond what the fit leaves.
-SHIFT_WINDOW = 32
-SHIFT_ONE_SIDE = 26
-SHIFT_RATIO = 0.08
-# Evidence from before a shift still tells the shape; a quarter of its weight lets new steps correct it.
-SHIFT_KEEP = 0.25
 # A fit costs about 100 us, so it is made at growing intervals, up to this many steps.
 MAX_REFIT_INTERVAL = 16
 # No step is free. The fit may find so where durations contradict each other, and a prediction of 0 would be
@@ -57,6 +52,8 @@ ROUNDING_RIDGE = 1e-10
 KNOWN_STEPS = 8
 # With fewer steps of a cell it cannot be told which of them is an outlier, so they wait for each other.
 FIRST_STEPS = 3
+# Steps of which the model's error is told.
+ERROR_STEPS = 64
 # Steps after which the fit says more than the prior.
 FITTED_STEPS = 8.0
 # What skipping the drafter saves cannot be deduced from what drafting costs: an engine that speculates does
@@ -71,12 +68,12 @@ _CellKey = tuple[int, int, bool]
 
 
 def is_undisturbed(observation: Observation) -> bool:
-    """Whether the duration is that of one step of steady decoding."""
+    """Whether the duration is that of steady decoding: of one step, or of several alike, without drafts."""
     return (
         observation.duration is not None
-        and observation.steps == 1
         and not observation.disturbances
         and observation.slots.size > 0
+        and (observation.steps == 1 or not (observation.proposal_length or observation.verified.any()))
     )
 
 
@@ -94,10 +91,11 @@ class LatencyModel:
         self._scale = 0.0
         self._believe(np.zeros(size))
         self._since_fit = 0
-        self._errors: deque[float] = deque(maxlen=2 * SHIFT_WINDOW)
-        self._ratios: deque[float] = deque(maxlen=SHIFT_WINDOW)
+        self._errors: deque[float] = deque(maxlen=ERROR_STEPS)
+        self._speed = MachineSpeed()
+        # Features and seconds of steps that wait until as many came after them as before, for the speed then.
+        self._waiting: deque[tuple[FloatArray, float]] = deque()
         self.evidence_steps = 0.0
-        self.speed_shifts = 0
         self._steps_at: Counter[_CellKey] = Counter()
         # Of cells that are not known yet: features and seconds of their steps.
         self._unknown: dict[_CellKey, list[tuple[FloatArray, float]]] = {}
@@ -115,6 +113,11 @@ class LatencyModel:
         """Whether predictions rest on measurement rather than on the prior's shape."""
         return self.evidence_steps >= FITTED_STEPS
 
+    @property
+    def slowdown_ratio(self) -> float:
+        """How many times as long steps take now as when their costs were learned."""
+        return self._speed.factor
+
     def knows_skipped(self, requests: int) -> bool:
         """Whether steps without the drafter, with about as many requests, are known by measurement."""
         return self._steps_at[octave(requests), 0, True] >= KNOWN_STEPS
@@ -130,24 +133,26 @@ class LatencyModel:
 
     def terms(self) -> tuple[tuple[str, float], ...]:
         """(feature, seconds per unit), all at least 0."""
-        return tuple(zip(self._features.names, self._coefficients.tolist(), strict=True))
+        return tuple(
+            zip(self._features.names, (self._speed.factor * self._coefficients).tolist(), strict=True)
+        )
 
     def step_seconds(self, tokens: FloatArray, shape: StepShape) -> FloatArray:
         """Predicted seconds of a step for each number of target tokens, same shape; 0 until `ready`."""
-        seconds = self._features.seconds(self._costs, tokens, shape)
+        seconds = self._speed.factor * self._features.seconds(self._costs, tokens, shape)
         if not shape.drafter_skipped or self._steps_at[_cell(shape)] >= FIRST_STEPS:
             return seconds
         if self._skipped_steps >= FIRST_STEPS:
             return (1.0 - HOPED_SHARE_ELSEWHERE) * seconds
         with_drafter = self._features.seconds(self._costs, tokens, replace(shape, drafter_skipped=False))
-        return (1.0 - HOPED_SHARE) * with_drafter
+        return (1.0 - HOPED_SHARE) * self._speed.factor * with_drafter
 
     def steps_seconds(self, tokens: FloatArray, shapes: Sequence[StepShape]) -> FloatArray:
         """The same for several steps at once, all with the drafter: `tokens` has a row for each, (P, M)."""
-        return self._features.steps_seconds(self._costs, tokens, shapes)
+        return self._speed.factor * self._features.steps_seconds(self._costs, tokens, shapes)
 
     def observe(self, seconds: float, tokens: int, shape: StepShape) -> None:
-        """Learns from one undisturbed step that took `seconds`, above 0."""
+        """Learns from an undisturbed step that took `seconds`, above 0, or from the mean of several alike."""
         row = self._features.row(tokens, shape)
         if len(self._scale_samples) < SCALE_STEPS:
             self._scale_samples.append(seconds / float(row @ self._shape))
@@ -160,7 +165,7 @@ class LatencyModel:
         if self._steps_at[cell] > KNOWN_STEPS:
             self._learn_known(row, seconds)
         else:
-            self._learn_unknown(cell, row, seconds)
+            self._learn_unknown(cell, row, seconds / self._speed.factor)
 
     def seed(self, cells: Sequence[CostCell], *, same_engine: bool) -> None:
         """Starts from measured cells; only before the first step.
@@ -185,11 +190,15 @@ class LatencyModel:
         self._fit()
 
     def _learn_known(self, row: FloatArray, seconds: float) -> None:
-        predicted = float(row @ self._coefficients)
-        self._errors.append(abs(predicted - seconds) / seconds)
-        self._ratios.append(seconds / predicted)
-        self._add(row, seconds, predicted)
-        if self._follow_speed() or self._since_fit >= min(MAX_REFIT_INTERVAL, 1 + self.evidence_steps / 8):
+        expected = float(row @ self._coefficients)
+        self._errors.append(abs(self._speed.factor * expected - seconds) / seconds)
+        self._speed.observe(seconds / expected)
+        self._waiting.append((row, seconds))
+        if len(self._waiting) <= WINDOW // 2:
+            return
+        row, seconds = self._waiting.popleft()
+        self._add(row, seconds / self._speed.factor, float(row @ self._coefficients))
+        if self._since_fit >= min(MAX_REFIT_INTERVAL, 1 + self.evidence_steps / 8):
             self._fit()
 
     def _learn_unknown(self, cell: _CellKey, row: FloatArray, seconds: float) -> None:
@@ -210,35 +219,16 @@ class LatencyModel:
 
     def _add(self, row: FloatArray, seconds: float, expected: float, weight: float = 1.0) -> None:
         """Adds a step to the fit, or as many as `weight`, each weighted by what it was expected to take."""
+        ratio, bound = seconds / expected, 1.0 + max(CLIP_AT_LEAST, CLIP_ERRORS * self._speed.usual_error)
+        if ratio > bound:
+            weight *= (bound - 1.0) / (ratio - 1.0)
+            ratio = bound
         weighted = row * self._shape / expected
         keep = decay(HALF_LIFE_STEPS)
         self._gram = keep * self._gram + weight * np.outer(weighted, weighted)
-        self._moment = keep * self._moment + weight * weighted * min(seconds / expected, self._clip())
+        self._moment = keep * self._moment + weight * weighted * ratio
         self.evidence_steps = keep * self.evidence_steps + weight
         self._since_fit += 1
-
-    def _usual_error(self) -> float:
-        # numpy's median costs ten times as much on so few.
-        return median(abs(ratio - 1.0) for ratio in self._ratios) if len(self._ratios) > 4 else 0.0
-
-    def _clip(self) -> float:
-        return 1.0 + max(CLIP_AT_LEAST, CLIP_ERRORS * self._usual_error())
-
-    def _follow_speed(self) -> bool:
-        """Moves what was learned to the machine's new speed when it has plainly changed."""
-        if len(self._ratios) < SHIFT_WINDOW:
-            return False
-        ratio = median(self._ratios)
-        slower = sum(ratio > 1.0 for ratio in self._ratios)
-        if abs(ratio - 1.0) < SHIFT_RATIO or max(slower, SHIFT_WINDOW - slower) < SHIFT_ONE_SIDE:
-            return False
-        self._moment *= SHIFT_KEEP
-        self._gram *= SHIFT_KEEP
-        self.evidence_steps *= SHIFT_KEEP
-        self._rescale(ratio)
-        self._ratios.clear()
-        self.speed_shifts += 1
-        return True
 
     def _rescale(self, ratio: float) -> None:
         self._moment *= ratio
@@ -252,7 +242,7 @@ class LatencyModel:
         penalty = np.diag(ridge)
         difference = np.diff(np.eye(RAMPS), axis=0)
         penalty[ramps, ramps] += NEIGHBOUR_RIDGE * difference.T @ difference
-        variance = max(LEAST_NOISE, self._usual_error()) ** 2
+        variance = max(LEAST_NOISE, self._speed.usual_error) ** 2
         penalty *= variance / self._scale**2
         # The differences between equal priors are 0, so only the diagonal pulls towards the scale.
         target = self._moment + variance * ridge / self._scale

@@ -41,13 +41,16 @@ class RequestSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class LatencySnapshot:
-    """The cost model: step time is the sum of seconds per unit times feature."""
+    """The cost model: step time is the sum of seconds per unit times feature.
+
+    `slowdown_ratio`: how many times as long steps take now as when their costs were learned.
+    """
 
     terms: tuple[tuple[str, float], ...]
     evidence_steps: float
     model_error: float | None
     fitted: bool
-    speed_shifts: int
+    slowdown_ratio: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ class EngineSample:
     state: pb.GetEngineResponse
     tally: Tally
     drifts: int
-    speed_shifts: int
+    slowdown_ratio: float
 
     @property
     def connected(self) -> bool:
@@ -32,5 +32,5 @@ def take(engine: Engine, now: float) -> EngineSample:
         state=views.engine_state(engine, now),
         tally=deepcopy(engine.tally),
         drifts=engine.controller.acceptance().drifts,
-        speed_shifts=engine.controller.latency().speed_shifts,
+        slowdown_ratio=engine.controller.latency().slowdown_ratio,
     )
