@@ -236,7 +236,7 @@ ENGINE_METRICS = (
     EngineMetric(
         "turbospec_model_error_ratio",
         "gauge",
-        "Median of |predicted - measured| / measured step time over recent undisturbed steps.",
+        "Median relative error of predicted step times, over recent undisturbed steps.",
         _summary("model_error_ratio"),
         momentary=True,
     ),
@@ -260,10 +260,10 @@ ENGINE_METRICS = (
         lambda s: float(s.drifts),
     ),
     EngineMetric(
-        "turbospec_speed_shift_events_total",
-        "counter",
-        "Times that the whole machine was found to have become faster or slower.",
-        lambda s: float(s.speed_shifts),
+        "turbospec_machine_slowdown_ratio",
+        "gauge",
+        "How many times as long steps take now as when their costs were learned.",
+        lambda s: s.slowdown_ratio,
     ),
     EngineMetric(
         "turbospec_drafter_skipped",
