@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from turbospec.adapters.version import __version__
 
-VERBS = ("serve", "engine", "status", "set_policy", "profiles", "doctor", "demo", "bench")
+VERBS = ("serve", "engine", "status", "set_policy", "profile", "profiles", "doctor", "demo", "bench")
 """Modules of turbospec.cli, in the order in which `--help` lists them."""
 
 _HELP = """\

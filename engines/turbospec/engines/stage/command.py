@@ -30,6 +30,7 @@ def run_command(verb: str, work: Callable[[], object], *, extras: Sequence[str] 
     import grpc
     from turbospec.engines.load import LoadError
     from turbospec.engines.processes import ProcessFailedError
+    from turbospec.engines.profiling.errors import OptionError, ProfilingError
     from turbospec.engines.stage.steering import NotControlledError
     from turbospec.engines.vllm import NotInstalledError
 
@@ -39,9 +40,9 @@ def run_command(verb: str, work: Callable[[], object], *, extras: Sequence[str] 
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         work()
-    except NotInstalledError as error:
+    except (NotInstalledError, OptionError) as error:
         return _fail(2, f"{verb}:", str(error))
-    except (ProcessFailedError, NotControlledError, LoadError, OSError) as error:
+    except (ProcessFailedError, NotControlledError, LoadError, ProfilingError, OSError) as error:
         return _fail(1, f"{verb}:", str(error))
     except grpc.RpcError as error:
         return _fail(1, f"{verb}:", f"the controller refused or is gone: {error}")
@@ -54,7 +55,7 @@ def add_file_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--directory",
         type=Path,
-        default=_default_directory(),
+        default=default_directory(),
         metavar="DIR",
         help="where models and logs are kept for the next time (default: %(default)s)",
     )
@@ -84,7 +85,8 @@ def seconds(text: str) -> float:
     return value
 
 
-def _default_directory() -> Path:
+def default_directory() -> Path:
+    """Where things are kept for the next time."""
     cache = os.environ.get("XDG_CACHE_HOME")
     return (Path(cache) if cache else Path.home() / ".cache") / "turbospec"
 

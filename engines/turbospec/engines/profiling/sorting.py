@@ -1,0 +1,133 @@
+"""Which reported steps belong to a cell: undisturbed ones of our own requests, at the length asked for."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from statistics import fmean, median
+
+from turbospec.engines.profiling.plan import PlannedCell
+from turbospec.engines.profiling.statistics import spread
+from turbospec.sidecar.profiles.profile import Cell
+
+PREFILL = "DISTURBANCE_PREFILL"
+PREEMPTION = "DISTURBANCE_PREEMPTION"
+
+# After a new length the next steps still verify drafts of the one before.
+_PASSING_STEPS = 2
+# Steps of one planned cell differ in tokens only where the drafter finds something now and then; counts
+# within a fifth are of one kind, as in profiles of ordinary traffic.
+_COUNTS_PER_OCTAVE = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One report; the fields are those of the protocol's ReportedStep. `seconds` None: not measured."""
+
+    steps: int
+    seconds: float | None
+    disturbances: frozenset[str]
+    requests: int
+    decoding_requests: int
+    labelled_requests: int
+    context_tokens: int
+    target_tokens: int
+    prefill_tokens: int
+    proposal_length: int
+    ragged: bool
+    drafter_skipped: bool
+    plan_version: int
+
+
+class Verdict(Enum):
+    """What becomes of a step."""
+
+    MEASURED = "measured"
+    FOREIGN = "with requests of others"
+    UNTIMED = "without a time of its own"
+    PREFILL = "with prompts"
+    DISTURBED = "disturbed"
+    PARTIAL = "with fewer requests"
+    OTHER_LENGTH = "at another length"
+    PASSING = "just after a change of length"
+
+
+class Sorter:
+    """Sorts the steps of one visit to a cell."""
+
+    def __init__(self, cell: PlannedCell, *, proposal_settable: bool) -> None:
+        """`proposal_settable`: the engine proposes the cell's length; else always its longest."""
+        self._cell = cell
+        self._proposal_settable = proposal_settable
+        self._passing = _PASSING_STEPS
+        self._kept: defaultdict[Hashable, list[Step]] = defaultdict(list)
+        self.counts: Counter[Verdict] = Counter()
+
+    def add(self, step: Step) -> Verdict:
+        """Takes one step, in the order of their reports."""
+        verdict = self._judge(step)
+        self.counts[verdict] += step.steps
+        if verdict is Verdict.MEASURED:
+            self._kept[bucket(step.target_tokens, _COUNTS_PER_OCTAVE), step.ragged].append(step)
+        elif verdict is Verdict.PREFILL:
+            self._kept[prefill_kind(step)].append(step)
+        return verdict
+
+    def groups(self) -> tuple[Cell, ...]:
+        """What was measured, a cell for each kind of step."""
+        return tuple(_grouped(steps) for steps in self._kept.values())
+
+    def _judge(self, step: Step) -> Verdict:
+        if step.steps > 1 or step.seconds is None:
+            return Verdict.UNTIMED
+        if step.labelled_requests < step.requests:
+            return Verdict.FOREIGN
+        if step.disturbances:
+            return Verdict.PREFILL if step.disturbances == {PREFILL} else Verdict.DISTURBED
+        if not step.requests == step.decoding_requests == self._cell.load.requests:
+            return Verdict.PARTIAL
+        if not self._as_asked(step):
+            return Verdict.OTHER_LENGTH
+        if self._passing:
+            self._passing -= 1
+            return Verdict.PASSING
+        return Verdict.MEASURED
+
+    def _as_asked(self, step: Step) -> bool:
+        mode = self._cell.mode
+        length_fits = step.proposal_length == mode.length or not self._proposal_settable
+        return length_fits and step.drafter_skipped == mode.skip_drafter and step.plan_version > 0
+
+
+def bucket(count: int, per_octave: int) -> int:
+    """Counts that differ by less than one of so many parts of a doubling are in one."""
+    return round(per_octave * math.log2(count)) if count else -1
+
+
+def prefill_kind(step: Step | Cell) -> Hashable:
+    """What steps with prompts have in common that are measured as one: counts within a doubling."""
+    counts = (step.requests, step.prefill_tokens, step.context_tokens)
+    return (
+        *(bucket(count, 1) for count in counts), step.proposal_length, step.ragged, step.drafter_skipped
+    )  # fmt: skip
+
+
+def _grouped(steps: Sequence[Step]) -> Cell:
+    seconds = [step.seconds for step in steps if step.seconds is not None]
+    requests = round(fmean(step.requests for step in steps))
+    prefill = round(fmean(step.prefill_tokens for step in steps))
+    return Cell(
+        requests=requests,
+        target_tokens=max(round(fmean(step.target_tokens for step in steps)), requests, prefill),
+        context_tokens=round(fmean(step.context_tokens for step in steps)),
+        prefill_tokens=prefill,
+        proposal_length=steps[0].proposal_length,
+        ragged=steps[0].ragged,
+        drafter_skipped=steps[0].drafter_skipped,
+        steps=len(steps),
+        seconds=median(seconds),
+        spread_seconds=spread(seconds),
+    )
