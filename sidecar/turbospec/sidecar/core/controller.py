@@ -16,6 +16,7 @@ from turbospec.sidecar.core.latency import LatencyModel, is_undisturbed
 from turbospec.sidecar.core.meter import GoodputMeter
 from turbospec.sidecar.core.optimizer import Batch
 from turbospec.sidecar.core.policies import Lengths, View, parse_policy
+from turbospec.sidecar.core.prefill import PrefillCosts
 from turbospec.sidecar.core.requests import RequestTable
 from turbospec.sidecar.core.snapshots import (
     AcceptanceSnapshot,
@@ -63,6 +64,7 @@ class EngineController:
         self._acceptance = AcceptanceEstimator(self._capabilities.max_length)
         self._availability = AvailabilityEstimator()
         self._latency = LatencyModel(self._capabilities)
+        self._prefill = PrefillCosts()
         for info in self._requests.infos():
             self._acceptance.open(info.slot, info.label)
             self._availability.open(info.slot)
@@ -235,20 +237,24 @@ class EngineController:
             return
         probing = self._newest is not None and self._newest.reason is Reason.PROBE
         self._meter.add_time(obs.duration, probing, obs.steps)
-        if obs.disturbances or not obs.slots.size:
+        if obs.slots.size < obs.steps:
             return
+        # Where several steps are undisturbed they had no drafts, so that they were alike.
         n, context = obs.slots.size // obs.steps, int(obs.context_tokens.sum()) // obs.steps
+        tokens, seconds = n + int(obs.verified.sum()) // obs.steps, obs.duration / obs.steps
+        ragged = bool(obs.verified.min() != obs.verified.max())
+        shape = StepShape(context, n, obs.proposal_length, ragged, obs.drafter_skipped)
+        if self._latency.fitted:
+            decode = float(self._latency.step_seconds(np.array([float(tokens)]), shape)[0])
+            self._prefill.observe(obs, obs.steps * decode)
+        if obs.disturbances:
+            return
         idle = self._idle_goodput(n, context)
         predicted = self._newest.predicted_goodput if self._newest else None
         self._meter.add_report(obs.emitted_tokens, obs.duration, predicted, idle, obs.steps)
-        if not is_undisturbed(obs):
-            return
-        # Where several steps were undisturbed they had no drafts, so that they were alike.
-        tokens, seconds = n + int(obs.verified.sum()), obs.duration / obs.steps
-        ragged = bool(obs.verified.min() != obs.verified.max())
-        shape = StepShape(context, n, obs.proposal_length, ragged, obs.drafter_skipped)
-        self._latency.observe(seconds, tokens, shape)
-        self._cells.add(seconds, tokens, shape)
+        if is_undisturbed(obs):
+            self._latency.observe(seconds, tokens, shape)
+            self._cells.add(seconds, tokens, shape)
 
     def _learn_drafts(self, obs: Observation) -> None:
         if obs.slots.size:
@@ -322,6 +328,7 @@ class EngineController:
             proposals=limits.proposals(),
             context_tokens=context_tokens,
             latency=self._latency,
+            drafter_prefill_seconds=self._prefill.drafter_seconds,
             everyone=everyone,
             shadow=self._shadow,
         )

@@ -122,6 +122,10 @@ class LatencyModel:
         """Whether steps without the drafter, with about as many requests, are known by measurement."""
         return self._steps_at[octave(requests), 0, True] >= KNOWN_STEPS
 
+    def off_was_tried(self, requests: int) -> bool:
+        """Whether what skipping the drafter saves, with about as many requests, was measured at all."""
+        return self._steps_at[octave(requests), 0, True] >= FIRST_STEPS
+
     @property
     def model_error(self) -> float | None:
         """Median |predicted - measured| / measured of predictions made before learning from the step."""

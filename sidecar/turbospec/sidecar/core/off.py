@@ -5,6 +5,9 @@ that, but the requests that run meanwhile get a gap in that cache and cannot spe
 a price, paid in speculation forgone until they are replaced. So neither state is left for a prediction of
 one moment. What the other state would have gained adds up, and the state changes when the sum exceeds the
 price: the ski-rental rule, which never loses more than twice what hindsight would.
+
+Only the first time that off is hoped to pay, with so many requests, it is tried at once: what it is worth is
+not known better by waiting, and it costs the requests that run just then their speculation, once.
 """
 
 from __future__ import annotations
@@ -45,17 +48,20 @@ class OffSwitch:
         """Steps of `seconds` were seen."""
         self._elapsed += seconds
 
-    def consider(self, *, speculating: float, looking: float, off: float, step_seconds: float) -> Drafting:
+    def consider(
+        self, *, speculating: float, looking: float, off: float, step_seconds: float, tried: bool
+    ) -> Drafting:
         """The state from now on. Goodputs are predictions in tokens/s, above 0.
 
-        `speculating`: of the best lengths if every request could speculate; `off`: without the drafter;
-        `looking`: of what a look does now. `step_seconds`: of one step without the drafter.
+        `speculating`: of the best lengths if every request could speculate; `off`: without the drafter, and
+        `tried`: whether that rests on measurement; `looking`: of what a look does now. `step_seconds`: of one
+        step without the drafter.
         """
         elapsed, self._elapsed = self._elapsed, 0.0
         on = self.state is Drafting.ON
         gain = off / speculating if on else speculating / off
         self._regret = max(0.0, self._regret + (gain - 1.0) * elapsed)
-        if self._regret > SWITCH_SECONDS:
+        if self._regret > SWITCH_SECONDS or (on and not tried and off > speculating):
             self._regret = self._budget = 0.0
             self.state = Drafting.OFF if on else Drafting.ON
         elif not on:

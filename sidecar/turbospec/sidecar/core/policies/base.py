@@ -19,7 +19,8 @@ class View:
     `batch` holds the requests that decode, at least one row; where none do, a new one stands in. Its caps
     are 0 for requests that cannot speculate because the drafter was skipped while they ran; `everyone` is
     the same batch as if none had missed it, None where none has. `shadow`: the lengths will not be
-    applied, so there is nothing to be learned from trying any.
+    applied, so there is nothing to be learned from trying any. `drafter_prefill_seconds`: by how much the
+    drafter's part of the prompts delays each token that users get.
     `proposals` are the lengths that engine, callers and operator allow, ascending and never empty.
     `context_tokens` is the total over the batch.
     """
@@ -31,6 +32,7 @@ class View:
     latency: LatencyModel
     everyone: Batch | None = None
     shadow: bool = False
+    drafter_prefill_seconds: float = 0.0
 
     @property
     def requests(self) -> int:

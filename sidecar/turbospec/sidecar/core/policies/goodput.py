@@ -113,13 +113,18 @@ class GoodputPolicy:
         speculating = best(everyone)
         seconds = view.off_seconds()
         off = view.requests / seconds
+        # As if without the drafter prompts were free: only what it adds to them makes a difference.
+        on = 1.0 / (1.0 / speculating.goodput + view.drafter_prefill_seconds)
+        looking = 1.0 / (1.0 / look.goodput + view.drafter_prefill_seconds)
+        tried = view.latency.off_was_tried(view.requests)
         state = self._switch.consider(
-            speculating=speculating.goodput, looking=look.goodput, off=off, step_seconds=seconds
+            speculating=on, looking=looking, off=off, step_seconds=seconds, tried=tried
         )
         if state is Drafting.ON:
             return None
+        hoped = "" if tried else " (hoped for)"
         compared = (
-            f"{off:.1f} tokens/s without the drafter, {speculating.goodput:.1f} at best with it "
+            f"{off:.1f} tokens/s without the drafter{hoped}, {on:.1f} at best with it "
             f"(length {speculating.proposal_length})"
         )
         if state is Drafting.LOOKING and not view.shadow:
