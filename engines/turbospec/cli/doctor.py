@@ -116,6 +116,7 @@ def _vllm(*, required: bool) -> Iterator[Check]:
         return
     if compat.is_tested(version):
         yield Check(OK, "vllm", f"{version}, a tested version")
+        yield from _cpu_fault()
     else:
         yield Check(WARN, "vllm", f"{version} is not a tested version", f"tested: {tested}")
     if missing:
@@ -123,6 +124,19 @@ def _vllm(*, required: bool) -> Iterator[Check]:
         yield Check(FAIL, "vllm hooks", "; ".join(missing), advice)
     else:
         yield Check(OK, "vllm hooks", "all there")
+
+
+def _cpu_fault() -> Iterator[Check]:
+    """A fault of the tested vLLM that falsifies answers, whether it is controlled or not."""
+    from vllm.platforms import current_platform
+
+    if current_platform.is_cpu():
+        finding = (
+            "on CPUs this vLLM loses temperatures, top_k and top_p as soon as one request in a batch with "
+            "speculation samples, with or without TurboSpec, and then answers wrongly"
+        )
+        advice = "on CPUs send greedy requests only, or serve without speculation"
+        yield Check(WARN, "vllm on CPUs", finding, advice)
 
 
 def _control() -> Iterator[Check]:
