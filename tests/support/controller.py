@@ -50,8 +50,8 @@ def _spoil(**fields: object) -> Callable[[pb.Plan], None]:
 
 
 def _switch(plan: pb.Plan) -> None:
-    """Every ten reports something else, at random: lengths, length 0, or no drafter at all."""
-    choices = random.Random(plan.version // 10)
+    """Every five reports something else, at random: lengths, length 0, or no drafter at all."""
+    choices = random.Random(plan.version // 5)
     mode = choices.choice(("lengths", "zero", "off"))
     if mode != "lengths":
         plan.skip_drafter = mode == "off"

@@ -89,6 +89,30 @@ class Sidecar:
             answer = stub.GetEngine(request, timeout=PATIENCE_SECONDS)
         return MessageToDict(answer, preserving_proto_field_name=True)
 
+    def request(self, engine_id: str, request_id: str) -> dict[str, Any] | None:
+        """A live request, as JSON; None where introspection finds none."""
+        with grpc.insecure_channel(self.introspection) as channel:
+            stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
+            request = introspection_pb2.GetRequestRequest(engine_id=engine_id, request_id=request_id)
+            try:
+                answer = stub.GetRequest(request, timeout=PATIENCE_SECONDS)
+            except grpc.RpcError as error:
+                if error.code() is grpc.StatusCode.NOT_FOUND:
+                    return None
+                raise
+        return MessageToDict(answer, preserving_proto_field_name=True)
+
+    def decisions(self, engine_id: str) -> list[dict[str, Any]]:
+        """The newest decisions with their explanations, as JSON."""
+        with grpc.insecure_channel(self.introspection) as channel:
+            stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
+            request = introspection_pb2.ExplainDecisionsRequest(engine_id=engine_id)
+            answer = stub.ExplainDecisions(request, timeout=PATIENCE_SECONDS)
+        return [MessageToDict(each, preserving_proto_field_name=True) for each in answer.decisions]
+
+    def log(self) -> str:
+        return self._log.read_text(errors="replace")
+
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 

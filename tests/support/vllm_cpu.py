@@ -20,16 +20,5 @@ def keep_asynchronous() -> None:
 
 
 def repair_expansion() -> None:
-    """Temperatures, top_k and top_p reach draft positions.
-
-    In vLLM 0.32 the CPU stand-in for this kernel writes into a copy and drops it, so that the verification of
-    every batch with a sampled request reads uninitialised memory, with or without an adapter.
-    """
-    from vllm.v1.sample import rejection_sampler
-
-    def expand(values: Any, ends: Any, total: int, replace_from: float = 0, replace_to: float = 0) -> Any:
-        counts = ends.diff(prepend=ends.new_zeros(1))
-        replaced = values.where(values != replace_from, replace_to)
-        return replaced.repeat_interleave(counts, output_size=total)
-
-    rejection_sampler.expand_batch_to_tokens = expand
+    """Temperatures, top_k and top_p reach draft positions, as the benchmarks' engines repair it."""
+    import turbospec.engines.stage.cpu_worker  # noqa: F401 - its import does it

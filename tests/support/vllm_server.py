@@ -74,8 +74,11 @@ class Server:
                     raise RuntimeError(f"the server did not start:\n{self.log()[-4000:]}") from None
                 time.sleep(0.25)
 
-    def complete(self, prompt: list[int], max_tokens: int, timeout: float) -> int:
-        """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long."""
+    def complete(self, prompt: list[int], max_tokens: int, timeout: float, name: str) -> int:
+        """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long.
+
+        The server's id for it is `cmpl-NAME`.
+        """
         body = {
             "model": self.model,
             "prompt": prompt,
@@ -84,7 +87,9 @@ class Server:
             "ignore_eos": True,
         }
         request = urllib.request.Request(
-            f"{self.url}/v1/completions", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            f"{self.url}/v1/completions",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json", "X-Request-Id": name},
         )
         with urllib.request.urlopen(request, timeout=timeout) as response:
             return int(json.load(response)["usage"]["completion_tokens"])
@@ -104,8 +109,8 @@ class Server:
 class Load:
     """A few callers that ask again as soon as they are answered, until the block is left.
 
-    Afterwards `answered` is how many requests came back whole, `failures` what happened to others, and
-    `longest_seconds` how long the slowest took.
+    Caller i calls its requests `caller-i`. Afterwards `answered` is how many requests came back whole,
+    `failures` what happened to others, and `longest_seconds` how long the slowest took.
     """
 
     MAX_TOKENS = 32
@@ -136,7 +141,7 @@ class Load:
             began = time.monotonic()
             failure = None
             try:
-                tokens = self._server.complete(prompt, self.MAX_TOKENS, self._timeout)
+                tokens = self._server.complete(prompt, self.MAX_TOKENS, self._timeout, f"caller-{number}")
                 if tokens != self.MAX_TOKENS:
                     failure = f"{tokens} of {self.MAX_TOKENS} tokens"
             except OSError as error:

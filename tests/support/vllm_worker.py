@@ -11,6 +11,7 @@ import multiprocessing
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import compress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -81,6 +82,11 @@ class Engine:
     def wait_controlled(self, timeout: float = 30) -> None:
         """Waits until a plan is there to apply."""
         self._call("wait_controlled", timeout, timeout=timeout + 30)
+
+    def kill(self) -> None:
+        """Ends the worker as a crash does. Who waits for it gets an EOFError."""
+        self._process.kill()
+        self._process.join()
 
     def stop(self) -> None:
         """Ends the worker."""
@@ -339,7 +345,11 @@ class _Worker:
 
     def _updated(self, output: Any, result: Any) -> None:
         entering = {new.req_id for new in output.scheduled_new_reqs}
-        entering |= output.scheduled_cached_reqs.resumed_req_ids
+        cached = output.scheduled_cached_reqs
+        entering |= cached.resumed_req_ids
+        # All of it is computed again, for the drafter too.
+        whole = [not computed for computed in cached.num_computed_tokens]
+        self._with_gap -= cached.resumed_req_ids & set(compress(cached.req_ids, whole))
         decoded = False
         evidence = self._evidence
         invalid = output.num_invalid_spec_tokens or {}

@@ -45,7 +45,7 @@ def engine(
 
 @pytest.fixture
 def switching(directory: Path) -> Iterator[ControllerProcess]:
-    """A controller that changes between lengths, length 0 and no drafter every ten steps, at random."""
+    """A controller that changes between lengths, length 0 and no drafter every five reports, at random."""
     controller = ControllerProcess(
         f"unix:{directory / 'control.sock'}", "switches", directory / "journal.jsonl"
     )
@@ -60,14 +60,42 @@ def sidecar(directory: Path) -> Iterator[Sidecar]:
     running.stop()
 
 
+@pytest.fixture
+def cramped_head(
+    models: MadeModels,
+    eagle_head: Path,
+    reference: list[list[int]],  # noqa: ARG001 - made first: one engine at a time
+    directory: Path,
+) -> Iterator[Engine]:
+    """Another method, with prompts in several parts and too little memory."""
+    running = Engine(
+        EngineOptions(
+            model=str(models.target),
+            speculative=speculative_config("eagle", models, eagle_head),
+            asynchronous=True,
+            environ={"TURBOSPEC_CONTROL_ADDRESS": f"unix:{directory / 'control.sock'}"},
+            engine_args={
+                "max_num_seqs": 4,
+                "max_num_batched_tokens": 32,
+                "max_model_len": 128,
+                "block_size": 32,
+                "num_gpu_blocks_override": 11,
+                "disable_log_stats": False,
+            },
+        )
+    )
+    yield running
+    running.stop()
+
+
 def switches(evidence: Evidence) -> int:
     """How often the drafter stopped or started."""
     return sum(a != b for a, b in zip(evidence.drafter_ran, evidence.drafter_ran[1:], strict=False))
 
 
-@pytest.mark.usefixtures("switching")
-def test_switching_changes_no_answer(engine: Engine, asks: list[Ask], reference: list[list[int]]) -> None:
-    """Whenever the drafter stops and starts, the tokens are those of an engine without speculation."""
+def check_switching_changes_no_answer(
+    engine: Engine, asks: list[Ask], reference: list[list[int]]
+) -> Evidence:
     engine.wait_controlled()
     outputs, evidence = engine.generate(asks)
     assert differing(outputs, reference) == []
@@ -79,6 +107,24 @@ def test_switching_changes_no_answer(engine: Engine, asks: list[Ask], reference:
     assert evidence.verified_with_gap == 0
     assert evidence.steps_in_flight == (2 if engine.asynchronous else 1)
     assert engine.held_state() == {}
+    return evidence
+
+
+@pytest.mark.usefixtures("switching")
+def test_switching_changes_no_answer(engine: Engine, asks: list[Ask], reference: list[list[int]]) -> None:
+    """Whenever the drafter stops and starts, the tokens are those of an engine without speculation."""
+    check_switching_changes_no_answer(engine, asks, reference)
+
+
+@pytest.mark.usefixtures("switching")
+def test_switching_a_head_in_too_little_memory(
+    cramped_head: Engine, asks: list[Ask], reference: list[list[int]]
+) -> None:
+    """The same where requests are preempted and computed again; vLLM's metrics of drafts stay right."""
+    evidence = check_switching_changes_no_answer(cramped_head, asks, reference)
+    assert evidence.preemptions >= 1
+    assert evidence.partial_prefills >= 1
+    assert {name: count for name, count in evidence.counters.items() if count} == evidence.counts
 
 
 def test_off_means_off_and_a_dead_controller_does_not(

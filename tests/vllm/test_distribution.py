@@ -12,7 +12,7 @@ import pytest
 from support.distribution import ExactDistribution
 from support.sidecar import Sidecar
 from support.vllm_evidence import Evidence
-from support.vllm_setup import speculative_config
+from support.vllm_setup import LENGTH, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 
@@ -51,14 +51,21 @@ def start(models: MadeModels, controller: Sidecar, *, drafts: str, asynchronous:
     )
 
 
+def make_ask(seed: int | None, *, tokens: int = 6) -> Ask:
+    """Of the six tokens the last three are there so that drafts of several lengths are."""
+    return Ask(PROMPT, tokens, sampling={"temperature": TEMPERATURE, "detokenize": False, "seed": seed})
+
+
 def sample(engine: Engine, seed: int) -> tuple[list[list[int]], Evidence]:
-    """Answers of six tokens: the last three are there so that drafts of several lengths are."""
+    """Answers; every second request has a seed of its own, the others draw from the engine's."""
     engine.seed(seed)
-    sampling = {"temperature": TEMPERATURE, "detokenize": False}
-    return engine.generate([Ask(PROMPT, 6, sampling=sampling)] * SAMPLES)
+    return engine.generate(make_ask(seed * SAMPLES + i if i % 2 else None) for i in range(SAMPLES))
 
 
-def check_random_lengths_keep_the_distribution(engine: Engine, exact: ExactDistribution) -> None:
+def check_random_lengths_keep_the_distribution(
+    engine: Engine, controller: Sidecar, exact: ExactDistribution
+) -> None:
+    controller.set_policy("random:11")
     engine.wait_controlled()
     answers, evidence = sample(engine, 0)
     assert evidence.enabled
@@ -67,15 +74,33 @@ def check_random_lengths_keep_the_distribution(engine: Engine, exact: ExactDistr
     assert evidence.rejected >= 500
     assert len({length for lengths in evidence.verified.values() for length in lengths}) >= 4
     assert exact.p_value(answers) > FALSE_ALARM
+    assert exact.p_value(answers[1::2]) > FALSE_ALARM, "with seeds"
+
+
+def check_seeds_repeat(engine: Engine, controller: Sidecar) -> None:
+    """The same seed gives the same answer where lengths are the same; drafts use up random numbers too."""
+    controller.set_policy(f"static:{LENGTH}")
+    engine.wait_controlled()
+    asks = [make_ask(seed, tokens=24) for seed in range(16)]
+    while set(engine.generate(asks)[1].proposals) != {LENGTH}:
+        pass  # the plan of the moment is still that of the policy before
+    (once, evidence), (again, _) = engine.generate(asks), engine.generate(asks)
+    assert once == again
+    assert evidence.rejected >= 10
+    assert len({tuple(answer) for answer in once}) >= 8
 
 
 def test_drafts_that_are_the_likeliest_tokens(
     models: MadeModels, controller: Sidecar, exact: ExactDistribution
 ) -> None:
-    """With greedy drafts, vLLM's default, lengths that change at random leave the distribution as it is."""
+    """With greedy drafts, vLLM's default, lengths that change at random leave the distribution as it is.
+
+    And seeds repeat.
+    """
     engine = start(models, controller, drafts="greedy", asynchronous=True)
     try:
-        check_random_lengths_keep_the_distribution(engine, exact)
+        check_random_lengths_keep_the_distribution(engine, controller, exact)
+        check_seeds_repeat(engine, controller)
     finally:
         engine.stop()
 
@@ -84,7 +109,7 @@ def test_drafts_that_are_sampled(models: MadeModels, controller: Sidecar, exact:
     """With sampled drafts as well; and a rule that looks at the sampled tokens is found out, every time."""
     engine = start(models, controller, drafts="probabilistic", asynchronous=False)
     try:
-        check_random_lengths_keep_the_distribution(engine, exact)
+        check_random_lengths_keep_the_distribution(engine, controller, exact)
         engine.trim_by_sampled_token(0.2)
         found = [exact.p_value(sample(engine, seed)[0]) for seed in SEEDS]
     finally:

@@ -1,8 +1,9 @@
-"""vLLM in several processes: ranks of one model, replicas of it, several API servers, a restart."""
+"""vLLM in one process and in several: ranks of one model, replicas of it, several API servers, restarts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from support.patience import wait_until
 from support.sidecar import Sidecar
 from support.vllm_server import Load, Server
 from support.vllm_setup import LENGTH, speculative_config
+from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
 
@@ -82,3 +84,44 @@ def test_a_restarted_engine_may_have_another_shape(
     assert load.failures == []
     assert identity["model_parallel_size"] == 2
     assert identity["max_length"] == LENGTH
+
+
+def test_a_killed_engine_comes_back(models: MadeModels, sidecar: Sidecar, asks: list[Ask]) -> None:
+    """In one process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`), killed at work: the next one has its id.
+
+    Its answers are the same, and of the killed one's requests none is left.
+    """
+    options = EngineOptions(
+        model=str(models.target),
+        speculative=speculative_config("ngram", models),
+        environ={
+            "TURBOSPEC_CONTROL_ADDRESS": sidecar.control_address,
+            "TURBOSPEC_ENGINE_ID": "phoenix",
+        },
+    )
+
+    def summary() -> dict[str, Any]:
+        return sidecar.engine("phoenix")["summary"]
+
+    engine = Engine(options)
+    engine.wait_controlled()
+    answers, evidence = engine.generate(asks)
+    assert evidence.controlled_steps >= 50
+    with ThreadPoolExecutor(1) as caller:
+        running = caller.submit(engine.generate, asks)
+        wait_until(lambda: summary().get("requests", 0) > 4, "at work")
+        engine.kill()
+        assert isinstance(running.exception(), EOFError)
+    wait_until(lambda: not summary().get("connected", False), "noticed")
+    steps = int(summary()["steps"])
+    engine = Engine(options)
+    try:
+        engine.wait_controlled()
+        assert int(summary()["steps"]) < steps
+        again, evidence = engine.generate(asks)
+        assert again == answers
+        assert evidence.controlled_steps >= 50
+        assert engine.held_state() == {}
+        assert summary().get("requests", 0) <= 1, "the killed engine's are forgotten"
+    finally:
+        engine.stop()

@@ -33,6 +33,7 @@ def test_a_known_configuration_is_supported(vllm_config: Any) -> None:
     ("where", "field", "value", "reason"),
     [
         ("speculative_config", "method", "extract_hidden_states", "extract_hidden_states"),
+        ("speculative_config", "method", "mlp_speculator", "no such drafter in this runner"),
         ("speculative_config", "method", "brand_new", "'brand_new' is not known"),
         ("speculative_config", "rejection_sample_method", "block", "rejection_sample_method"),
         ("speculative_config", "enable_adaptive_verification", True, "enable_adaptive_verification"),
@@ -44,6 +45,7 @@ def test_a_known_configuration_is_supported(vllm_config: Any) -> None:
         ),
         ("parallel_config", "pipeline_parallel_size", 2, "pipeline_parallel_size"),
         ("parallel_config", "data_parallel_size", 2, "share experts"),
+        ("model_config", "is_diffusion", True, "diffusion models"),
     ],
 )
 def test_refusal_says_why(

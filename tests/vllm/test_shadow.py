@@ -60,6 +60,11 @@ def test_a_production_engine_is_watched_and_then_controlled(server: Server, side
 
     with Load(server) as load:
         wait_until(lambda: "estimated_gain_ratio" in engine(), "estimated")
+        wait_until(lambda: "shadow.estimate" in sidecar.log(), "logged")
+        decisions = sidecar.decisions("server")
+        assert all(decision["shadow"] and decision["explanation"] for decision in decisions)
+        # By the id that the API answers with; the engine's own has more at its end.
+        wait_until(lambda: sidecar.request("server", "cmpl-caller-0"), "looked up")
         # Less than its length now and then: no drafts beyond a request's end.
         assert mean_length_over(1000) > LENGTH - 1.5
         assert not engine().get("controlled", False)
@@ -68,4 +73,5 @@ def test_a_production_engine_is_watched_and_then_controlled(server: Server, side
         wait_until(lambda: engine().get("controlled", False), "controlled")
         assert mean_length_over(200) < 1.5
         assert "estimated_gain_ratio" not in engine()
+        assert not any(decision.get("shadow", False) for decision in sidecar.decisions("server"))
     assert load.failures == []
