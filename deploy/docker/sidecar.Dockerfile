@@ -1,4 +1,4 @@
-# The sidecar: the wheel with its `sidecar` extra, and nothing of an engine.
+# The sidecar: the wheel with its `sidecar` extra, and nothing of an engine. Build it from the repository's root:
 #
 #   docker build -f deploy/docker/sidecar.Dockerfile -t turbospec-sidecar .
 #   docker run --read-only -v turbospec:/run/turbospec -p 127.0.0.1:50052:50052 \
@@ -27,18 +27,20 @@ RUN /opt/turbospec/bin/pip install --no-cache-dir --no-compile --no-deps . \
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="TurboSpec sidecar" \
+      org.opencontainers.image.description="Closed-loop control of speculative decoding" \
       org.opencontainers.image.licenses="Apache-2.0"
 # The group is the one whose members may use the control socket: give it to the engine's container too.
 RUN groupadd --gid 10001 turbospec \
  && useradd --uid 10001 --gid 10001 --no-create-home --shell /usr/sbin/nologin turbospec \
- && install -d -o turbospec -g turbospec -m 0750 /run/turbospec
+ && install -d -o turbospec -g turbospec -m 0750 /run/turbospec /var/lib/turbospec /var/lib/turbospec/profiles
 COPY --from=build /opt/turbospec /opt/turbospec
 ENV PATH=/opt/turbospec/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     TURBOSPEC_CONTROL_ADDRESS=unix:/run/turbospec/control.sock \
-    TURBOSPEC_OPERATIONS_ADDRESS=unix:/run/turbospec/operations.sock
+    TURBOSPEC_OPERATIONS_ADDRESS=unix:/run/turbospec/operations.sock \
+    TURBOSPEC_PROFILES_DIRECTORY=/var/lib/turbospec/profiles
 USER turbospec
-VOLUME /run/turbospec
-EXPOSE 50052
-HEALTHCHECK --interval=10s --timeout=3s --start-period=10s CMD ["turbospec", "status"]
+VOLUME ["/run/turbospec", "/var/lib/turbospec/profiles"]
+EXPOSE 50052 50053
+HEALTHCHECK --interval=30s --timeout=10s --start-period=20s CMD ["turbospec", "status"]
 ENTRYPOINT ["turbospec"]
 CMD ["serve"]

@@ -12,7 +12,10 @@ from support.serving import environment
 _BASE_INSTALL = """
 import sys
 from importlib.machinery import PathFinder
-extras = {"numpy", "scipy", "structlog", "grpc_health", "grpc_reflection", "rich", "aiohttp", "torch", "vllm"}
+extras = {
+    "numpy", "scipy", "structlog", "prometheus_client", "grpc_health", "grpc_reflection", "rich", "aiohttp",
+    "torch", "vllm",
+}
 class BaseInstall:
     find_distributions = staticmethod(PathFinder.find_distributions)
     def find_spec(self, name, path=None, target=None):

@@ -1,0 +1,39 @@
+# vLLM under control: upstream's image, our wheel without dependencies, and grpcio where it is missing. Build it from
+# the repository's root:
+#
+#   docker build -f deploy/docker/vllm.Dockerfile -t turbospec-vllm .
+#
+# BASE is the pinned version that the adapter is tested with; any image with that vLLM will do.
+ARG BASE=vllm/vllm-openai:v0.32.0
+ARG BUILD_BASE=python:3.11-slim-bookworm
+
+FROM ${BUILD_BASE} AS wheel
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY proto proto
+COPY sidecar sidecar
+COPY adapters adapters
+COPY engines engines
+RUN python3 -m pip wheel --no-cache-dir --no-deps --wheel-dir /wheels .
+
+FROM ${BASE}
+LABEL org.opencontainers.image.title="vLLM under TurboSpec's control" \
+      org.opencontainers.image.licenses="Apache-2.0"
+COPY --from=wheel /wheels /tmp/wheels
+# What upstream pinned stays: pip's own check must say the same before and after.
+RUN python3 -m pip check > /tmp/before; \
+    python3 -m pip install --no-cache-dir --no-deps /tmp/wheels/turbospec-*.whl \
+ && { python3 -c "import grpc" 2> /dev/null || python3 -m pip install --no-cache-dir "grpcio>=1.71.2"; } \
+ && { python3 -m pip check > /tmp/after; diff /tmp/before /tmp/after; } \
+ && rm -r /tmp/wheels /tmp/before /tmp/after
+# A protobuf older than the generated code, or another vLLM, must fail here and not in production.
+RUN python3 -c "import turbospec.adapters.client, turbospec.adapters.vllm.scheduler" \
+ && python3 -c "from turbospec.adapters.vllm.compat import missing_hooks as m; raise SystemExit(m() or None)"
+COPY deploy/docker/serve_engine.py /usr/local/lib/turbospec/serve_engine.py
+# The sidecar's group owns the sockets; compose and Kubernetes give it to this container.
+RUN install -d -o 10001 -g 10001 -m 0750 /run/turbospec
+ENV TURBOSPEC_CONTROL_ADDRESS=unix:/run/turbospec/control.sock
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=5s --start-period=15m \
+  CMD ["python3", "/usr/local/lib/turbospec/serve_engine.py", "--healthy"]
+ENTRYPOINT ["python3", "/usr/local/lib/turbospec/serve_engine.py", "vllm"]

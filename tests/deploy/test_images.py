@@ -1,0 +1,167 @@
+"""The Dockerfiles, as far as they can be judged without building them, and what their containers start."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.version import Version
+from support.compose import FOLDER, ROOT, Dockerfile, dockerfiles
+
+SCRIPT = FOLDER / "serve_engine.py"
+every_image = pytest.mark.parametrize("dockerfile", dockerfiles(), ids=lambda dockerfile: dockerfile.name)
+
+
+@every_image
+def test_an_image_is_described_checked_and_started_without_a_shell(dockerfile: Dockerfile) -> None:
+    """Title and licence, a health check, and an entry point in exec form, so that signals arrive."""
+    assert "org.opencontainers.image.title" in dockerfile.last_stage("LABEL")[0]
+    assert 'org.opencontainers.image.licenses="Apache-2.0"' in dockerfile.last_stage("LABEL")[0]
+    for instruction in ("ENTRYPOINT", "HEALTHCHECK"):
+        (argument,) = dockerfile.last_stage(instruction)
+        command = json.loads(argument[argument.index("[") :])
+        assert command[0] != "sh"
+
+
+@every_image
+def test_every_base_can_be_replaced(dockerfile: Dockerfile) -> None:
+    """Bases are build arguments with pinned defaults, and no frontend has to be pulled."""
+    arguments = dict(argument.split("=", 1) for argument in dockerfile.of("ARG"))
+    for base in dockerfile.of("FROM"):
+        name = base.split()[0]
+        assert name.startswith("${")
+        assert arguments[name.strip("${}")].rpartition(":")[2] not in ("", "latest")
+    assert "# syntax" not in dockerfile.text
+
+
+@every_image
+def test_what_is_copied_exists_and_reaches_the_builder(dockerfile: Dockerfile) -> None:
+    """.dockerignore lets through exactly what the images need, and nothing that a secret could be in."""
+    let_through = {
+        line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")
+    }
+    for argument in dockerfile.of("COPY"):
+        if argument.startswith("--from"):
+            continue
+        for source in argument.split()[:-1]:
+            assert (ROOT / source).exists(), source
+            assert any(source == one or source.startswith(f"{one}/") for one in let_through), source
+
+
+@pytest.mark.parametrize("name", ["sidecar.Dockerfile", "vllm-cpu.Dockerfile"])
+def test_images_that_are_ours_do_not_run_as_root(name: str) -> None:
+    """Where the base is a bare system; upstream's engine images keep their user."""
+    (user,) = Dockerfile(FOLDER / name).last_stage("USER")
+    assert user not in ("root", "0")
+
+
+def test_the_sidecars_lock_has_what_it_needs_and_nothing_of_an_engine() -> None:
+    """Every need of the wheel and its sidecar extra is pinned at a version that pyproject.toml allows."""
+    locked = dict(
+        line.split("==")
+        for line in (ROOT / "requirements" / "sidecar.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    )
+    pins = {name.lower().replace("_", "-"): Version(version) for name, version in locked.items()}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    for text in (*project["dependencies"], *project["optional-dependencies"]["sidecar"]):
+        need = Requirement(text)
+        assert pins[need.name.lower().replace("_", "-")] in need.specifier, text
+    assert not {"torch", "vllm", "sglang", "aiohttp"} & pins.keys()
+
+
+def command(engine: str, **variables: str) -> list[str]:
+    module: dict[str, Any] = runpy.run_path(str(SCRIPT))
+    found: list[str] = module["command"](engine, variables, [])
+    return found
+
+
+def test_one_set_of_variables_serves_both_engines() -> None:
+    """Model, draft, method and length in each engine's own words; further arguments come last."""
+    variables = {
+        "MODEL": "m",
+        "DRAFT_MODEL": "d",
+        "METHOD": "eagle3",
+        "LENGTH": "3",
+        "ENGINE_ARGS": "--seed '1 2'",
+    }
+    vllm, sglang = command("vllm", **variables), command("sglang", **variables)
+    assert vllm[:5] == ["turbospec", "engine", "vllm", "--", "m"]
+    config = json.loads(vllm[vllm.index("--speculative-config") + 1])
+    assert config == {"method": "eagle3", "num_speculative_tokens": 3, "model": "d"}
+    assert sglang[:6] == ["turbospec", "engine", "sglang", "--", "--model-path", "m"]
+    text = " ".join(sglang)
+    for part in (
+        "algorithm EAGLE3",
+        "draft-model-path d",
+        "num-steps 3",
+        "num-draft-tokens 4",
+        "eagle-topk 1",
+    ):
+        assert f"--speculative-{part}" in text
+    for made in (vllm, sglang):
+        assert made[-2:] == ["--seed", "1 2"]
+        assert made[made.index("--port") + 1] == "8000"
+
+
+def test_a_method_without_a_draft_needs_none() -> None:
+    """n-gram is the default, so that a model is all that has to be chosen."""
+    vllm = command("vllm", MODEL="m")
+    assert json.loads(vllm[vllm.index("--speculative-config") + 1]) == {
+        "method": "ngram",
+        "num_speculative_tokens": 5,
+    }
+    assert "--speculative-num-steps" not in command("sglang", MODEL="m")
+
+
+def test_the_launcher_takes_what_it_is_given(tmp_path: Path) -> None:
+    """The command for vLLM passes `turbospec engine vllm` as it would start it."""
+    vllm = command("vllm", MODEL="m", METHOD="draft_model", DRAFT_MODEL="d")
+    done = subprocess.run(
+        [sys.executable, "-m", "turbospec.cli.main", "engine", "vllm", "--print", *vllm[3:]],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "TURBOSPEC_CONTROL_ADDRESS": f"unix:{tmp_path}/c",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "--scheduler-cls turbospec" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "problem"),
+    [
+        ({}, "MODEL is not set: a path or a name on the Hugging Face hub"),
+        ({"MODEL": "m", "METHOD": "eagle3"}, "METHOD 'eagle3' needs DRAFT_MODEL"),
+        ({"MODEL": "m", "LENGTH": "many"}, "LENGTH must be from 1 to 64, not 'many'"),
+        ({"MODEL": "m", "LENGTH": "0"}, "LENGTH must be from 1 to 64, not '0'"),
+        ({"MODEL": "m", "ENGINE_ARGS": "'"}, "ENGINE_ARGS: No closing quotation"),
+    ],
+)
+def test_a_bad_variable_stops_the_container_and_is_named(variables: dict[str, str], problem: str) -> None:
+    """One line in the container's log, and not a traceback."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "vllm"], env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"serve_engine: {problem}\n"
+
+
+def test_an_engine_that_does_not_answer_is_not_healthy() -> None:
+    """The health check says so by its exit status, and nothing else."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--healthy"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
