@@ -113,6 +113,7 @@ def step(**changes: object) -> Step:
         "ragged": False,
         "drafter_skipped": False,
         "plan_version": 9,
+        "labelled_unready_requests": 0,
     }
     return Step(**(fields | changes))  # type: ignore[arg-type]
 
@@ -143,6 +144,7 @@ def settled(cell: PlannedCell = CELL, **more: bool) -> Sorter:
         ({"decoding_requests": 3}, Verdict.PARTIAL),
         ({"proposal_length": 2}, Verdict.OTHER_LENGTH),
         ({"plan_version": 0}, Verdict.OTHER_LENGTH),
+        ({"labelled_unready_requests": 1, "target_tokens": 13}, Verdict.UNREADY),
         ({"drafter_skipped": True}, Verdict.OTHER_LENGTH),
     ],
 )

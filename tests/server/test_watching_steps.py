@@ -53,6 +53,7 @@ def test_each_step_comes_with_what_its_time_depends_on(server: Server) -> None:
             report(
                 2, duration_ns=0, plan_version=1, requests=3, prefill_tokens=30, verified=[3, 3],
                 opened=[opened(2, label=OURS)], closed_slots=[1], disturbances=[spec.DISTURBANCE_PREFILL],
+                unready_slots=[0, 2],
             )
         )  # fmt: skip
         (step,) = next(watch).steps
@@ -62,6 +63,7 @@ def test_each_step_comes_with_what_its_time_depends_on(server: Server) -> None:
         assert (step.requests, step.decoding_requests, step.labelled_requests) == (3, 2, 2)
         assert (step.target_tokens, step.prefill_tokens, step.verified_tokens) == (38, 30, 6)
         assert (step.ragged, step.plan_version) == (False, 1)
+        assert step.labelled_unready_requests == 2
         watch.cancel()
 
 
@@ -113,8 +115,8 @@ def observation(decoding: list[int], requests: int) -> Observation:
 
 
 def test_a_reader_that_never_reads_delays_no_plan(server: Server) -> None:
-    """Thousands of steps run under a watch that nobody reads, each answered; then it still can be read."""
-    steps = 3000
+    """A thousand steps run under a watch that nobody reads, each answered; then it still can be read."""
+    steps = 1500
     with EngineStream.connected(server.control, engine_id="unread") as engine:
         watch = watching(server, "unread")
         for sequence in range(1, steps + 1):

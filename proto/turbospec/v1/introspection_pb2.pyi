@@ -249,7 +249,7 @@ class WatchStepsResponse(_message.Message):
     def __init__(self, steps: _Optional[_Iterable[_Union[ReportedStep, _Mapping]]] = ..., lost_steps: _Optional[int] = ...) -> None: ...
 
 class ReportedStep(_message.Message):
-    __slots__ = ("sequence", "steps", "duration_seconds", "disturbances", "requests", "decoding_requests", "labelled_requests", "context_tokens", "target_tokens", "verified_tokens", "prefill_tokens", "proposal_length", "ragged", "drafter_skipped", "plan_version")
+    __slots__ = ("sequence", "steps", "duration_seconds", "disturbances", "requests", "decoding_requests", "labelled_requests", "context_tokens", "target_tokens", "verified_tokens", "prefill_tokens", "proposal_length", "ragged", "drafter_skipped", "plan_version", "labelled_unready_requests")
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     STEPS_FIELD_NUMBER: _ClassVar[int]
     DURATION_SECONDS_FIELD_NUMBER: _ClassVar[int]
@@ -265,6 +265,7 @@ class ReportedStep(_message.Message):
     RAGGED_FIELD_NUMBER: _ClassVar[int]
     DRAFTER_SKIPPED_FIELD_NUMBER: _ClassVar[int]
     PLAN_VERSION_FIELD_NUMBER: _ClassVar[int]
+    LABELLED_UNREADY_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     steps: int
     duration_seconds: float
@@ -280,7 +281,8 @@ class ReportedStep(_message.Message):
     ragged: bool
     drafter_skipped: bool
     plan_version: int
-    def __init__(self, sequence: _Optional[int] = ..., steps: _Optional[int] = ..., duration_seconds: _Optional[float] = ..., disturbances: _Optional[_Iterable[_Union[_speculation_pb2.Disturbance, str]]] = ..., requests: _Optional[int] = ..., decoding_requests: _Optional[int] = ..., labelled_requests: _Optional[int] = ..., context_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., verified_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., proposal_length: _Optional[int] = ..., ragged: bool = ..., drafter_skipped: bool = ..., plan_version: _Optional[int] = ...) -> None: ...
+    labelled_unready_requests: int
+    def __init__(self, sequence: _Optional[int] = ..., steps: _Optional[int] = ..., duration_seconds: _Optional[float] = ..., disturbances: _Optional[_Iterable[_Union[_speculation_pb2.Disturbance, str]]] = ..., requests: _Optional[int] = ..., decoding_requests: _Optional[int] = ..., labelled_requests: _Optional[int] = ..., context_tokens: _Optional[int] = ..., target_tokens: _Optional[int] = ..., verified_tokens: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., proposal_length: _Optional[int] = ..., ragged: bool = ..., drafter_skipped: bool = ..., plan_version: _Optional[int] = ..., labelled_unready_requests: _Optional[int] = ...) -> None: ...
 
 class Decision(_message.Message):
     __slots__ = ("plan_version", "report_sequence", "age_seconds", "policy", "reason", "explanation", "requests", "proposal_length", "requests_by_verification_length", "candidates", "decision_seconds", "shadow", "skip_drafter")

@@ -188,4 +188,5 @@ def _step(step: introspection_pb2.ReportedStep) -> Step:
         ragged=step.ragged,
         drafter_skipped=step.drafter_skipped,
         plan_version=step.plan_version,
+        labelled_unready_requests=step.labelled_unready_requests,
     )

@@ -40,6 +40,7 @@ class Step:
     ragged: bool
     drafter_skipped: bool
     plan_version: int
+    labelled_unready_requests: int
 
 
 class Verdict(Enum):
@@ -52,6 +53,7 @@ class Verdict(Enum):
     DISTURBED = "disturbed"
     PARTIAL = "with fewer requests"
     OTHER_LENGTH = "at another length"
+    UNREADY = "with requests that cannot speculate"
     PASSING = "just after a change of length"
 
 
@@ -60,11 +62,16 @@ class Sorter:
 
     def __init__(self, cell: PlannedCell, *, proposal_settable: bool) -> None:
         """`proposal_settable`: the engine proposes the cell's length; else always its longest."""
-        self._cell = cell
+        self.cell = cell
         self._proposal_settable = proposal_settable
         self._passing = _PASSING_STEPS
+        # By kind; those with prompts are not of the cell.
         self._kept: defaultdict[Hashable, list[Step]] = defaultdict(list)
         self.counts: Counter[Verdict] = Counter()
+
+    def pause(self) -> None:
+        """The next steps follow a change of length or of requests."""
+        self._passing = _PASSING_STEPS
 
     def add(self, step: Step) -> Verdict:
         """Takes one step, in the order of their reports."""
@@ -87,8 +94,10 @@ class Sorter:
             return Verdict.FOREIGN
         if step.disturbances:
             return Verdict.PREFILL if step.disturbances == {PREFILL} else Verdict.DISTURBED
-        if not step.requests == step.decoding_requests == self._cell.load.requests:
+        if not step.requests == step.decoding_requests == self.cell.load.requests:
             return Verdict.PARTIAL
+        if step.labelled_unready_requests and self.cell.mode.length:
+            return Verdict.UNREADY
         if not self._as_asked(step):
             return Verdict.OTHER_LENGTH
         if self._passing:
@@ -97,7 +106,7 @@ class Sorter:
         return Verdict.MEASURED
 
     def _as_asked(self, step: Step) -> bool:
-        mode = self._cell.mode
+        mode = self.cell.mode
         length_fits = step.proposal_length == mode.length or not self._proposal_settable
         return length_fits and step.drafter_skipped == mode.skip_drafter and step.plan_version > 0
 

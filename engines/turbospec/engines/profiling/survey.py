@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
@@ -12,9 +13,10 @@ import aiohttp
 from turbospec.engines.load import open_session
 from turbospec.engines.profiling.errors import ProfilingError
 from turbospec.engines.profiling.measured import Measured
+from turbospec.engines.profiling.patience import Patience
 from turbospec.engines.profiling.plan import VISIT_STEPS, Load, PlannedCell, room, waves
 from turbospec.engines.profiling.sidecar import Sidecar, Steps
-from turbospec.engines.profiling.sorting import PREFILL, Sorter, Step, Verdict
+from turbospec.engines.profiling.sorting import Sorter, Step, Verdict
 from turbospec.engines.profiling.target import Target
 from turbospec.engines.profiling.wave import Wave
 
@@ -27,8 +29,6 @@ _FOREIGN_PATIENCE = 25 * VISIT_STEPS
 _LENGTH_PATIENCE = 12 * VISIT_STEPS
 # So many visits given up one after the other, and there is too much other traffic to measure at all.
 _SPOILED_PATIENCE = 8
-# Requests that still wait so long after the last prompt was computed find no place in the engine.
-_WAITING_STEPS, _WAITING_SECONDS = 64, 5.0
 # The longest silence between two reports is a step with a long prompt.
 _SILENCE_SECONDS = 60.0
 _TELLTALE_SECONDS = 10.0
@@ -98,26 +98,49 @@ class Survey:
         load: Load,
         cells: Sequence[PlannedCell],
     ) -> None:
-        left = list(cells)
-        waves_begun = 0
+        left = [Sorter(cell, proposal_settable=self._target.capabilities.proposal_settable) for cell in cells]
+        waves_used: Counter[PlannedCell] = Counter()
         while left and self._measured.reachable(load):
-            if waves_begun == len(cells) * _WAVES_PER_VISIT:
-                self._measured.unreachable.add(load)
-                break
-            waves_begun += 1
-            self._set_policy(left[0])
-            seed = f"{self._label}/{repeat}/{load}/{waves_begun}"
-            async with self._wave(session, load, seed) as wave:
-                # Where the requests end too soon the rest is left to the next ones.
-                while left and wave.tokens_left >= room(left[0].mode.length):
-                    ending = await self._visit(steps, wave, left[0])
-                    if ending is Ending.REQUESTS_ENDED:
-                        break
-                    if ending is Ending.NO_PLACE:
-                        self._measured.unreachable.add(load)
-                        break
-                    left.pop(0)
+            cell = left[0].cell
+            self._set_policy(cell)
+            async with self._wave(session, load, f"{self._label}/{repeat}/{cell}/{waves_used[cell]}") as wave:
+                ending = await self._run_wave(steps, wave, left)
             await self._left_alone(steps)
+            if ending is Ending.REQUESTS_ENDED:
+                waves_used[left[0].cell] += 1
+                if waves_used[left[0].cell] == _WAVES_PER_VISIT:
+                    ending = Ending.SPOILED if left[0].counts[Verdict.FOREIGN] else Ending.NO_PLACE
+                    self._finish(left.pop(0), ending)
+
+    async def _run_wave(self, steps: Steps, wave: Wave, left: list[Sorter]) -> Ending:
+        """Makes visits, taken off `left`, until one does not come to its end; how the last one ended.
+
+        Where the requests end too soon the rest is for the next ones.
+        """
+        ending = Ending.MEASURED
+        while left and wave.tokens_left >= room(left[0].cell.mode.length):
+            ending = await self._visit(steps, wave, left[0])
+            if ending is Ending.REQUESTS_ENDED:
+                break
+            self._finish(left.pop(0), ending)
+            if ending is Ending.NO_PLACE:
+                break
+        return ending
+
+    def _finish(self, visit: Sorter, ending: Ending) -> None:
+        if ending is Ending.NO_PLACE:
+            self._measured.unreachable.add(visit.cell.load)
+        elif ending is Ending.MEASURED:
+            self._spoiled = 0
+            self._measured.add(visit.cell, visit.groups())
+            self._observer.visited(visit.cell)
+        else:
+            self._spoiled += 1
+            if self._spoiled == _SPOILED_PATIENCE:
+                raise ProfilingError(
+                    f"engine {self._target.engine_id!r} has too much other traffic: the last {self._spoiled} "
+                    "visits saw next to no step without it"
+                )
 
     def _wave(self, session: aiohttp.ClientSession, load: Load, seed: str) -> Wave:
         output = max(_LEAST_OUTPUT, load.context // _OUTPUT_PER_CONTEXT, room(self._longest))
@@ -137,37 +160,27 @@ class Survey:
             self._sidecar.set_policy(self._target.engine_id, self._target.rank, cell.mode.policy)
             self._policy = cell.mode.policy
 
-    async def _visit(self, steps: Steps, wave: Wave, cell: PlannedCell) -> Ending:
-        self._observer.visiting(cell)
-        self._set_policy(cell)
+    async def _visit(self, steps: Steps, wave: Wave, sorter: Sorter) -> Ending:
+        """Goes on with a visit while the requests of `wave` run; what they give adds up in `sorter`."""
+        self._observer.visiting(sorter.cell)
+        self._set_policy(sorter.cell)
         steps.forget()
-        sorter = Sorter(cell, proposal_settable=self._target.capabilities.proposal_settable)
-        patience = _Patience(wave)
+        sorter.pause()
+        patience = Patience(wave)
         ending = None
         while ending is None:
             wave.check()
             step = await self._next(steps, wave)
             verdict = sorter.add(step)
-            patience.add(step, verdict)
+            self._measured.steps[verdict] += step.steps
+            patience.add(step)
             self._seen_ours = self._seen_ours or step.labelled_requests > 0
-            ending = self._ending(sorter, wave, patience, cell, step)
-        self._measured.steps.update(sorter.counts)
-        if ending is Ending.MEASURED:
-            self._spoiled = 0
-            self._measured.add(cell, sorter.groups())
-            self._observer.visited(cell)
-        elif ending is Ending.SPOILED:
-            self._spoiled += 1
-            if self._spoiled == _SPOILED_PATIENCE:
-                raise ProfilingError(
-                    f"engine {self._target.engine_id!r} has too much other traffic: of the last "
-                    f"{_SPOILED_PATIENCE * _FOREIGN_PATIENCE} steps next to none was without it"
-                )
+            # Requests that were admitted before the drafter ran again never speculate: others must follow.
+            unready = verdict is Verdict.UNREADY
+            ending = Ending.REQUESTS_ENDED if unready else self._ending(sorter, wave, patience, step)
         return ending
 
-    def _ending(
-        self, sorter: Sorter, wave: Wave, patience: _Patience, cell: PlannedCell, step: Step
-    ) -> Ending | None:
+    def _ending(self, sorter: Sorter, wave: Wave, patience: Patience, step: Step) -> Ending | None:
         if sorter.counts[Verdict.MEASURED] >= VISIT_STEPS:
             return Ending.MEASURED
         if wave.ended:
@@ -177,7 +190,7 @@ class Survey:
         if sorter.counts[Verdict.OTHER_LENGTH] >= _LENGTH_PATIENCE:
             raise ProfilingError(
                 f"engine {self._target.engine_id!r} ran at length {step.proposal_length} where policy "
-                f"{cell.mode.policy!r} was set: is there a cap on its lengths, or does somebody else "
+                f"{sorter.cell.mode.policy!r} was set: is there a cap on its lengths, or does somebody else "
                 "set policies?"
             )
         if sorter.counts[Verdict.FOREIGN] >= _FOREIGN_PATIENCE:
@@ -215,28 +228,3 @@ class Survey:
             if step is None or not step.labelled_requests:
                 return
             silence = max(silence, _LEAVING_STEPS * (step.seconds or 0.0))
-
-
-class _Patience:
-    """Finds out that requests wait for a place in the engine that they do not get."""
-
-    def __init__(self, wave: Wave) -> None:
-        self._wave = wave
-        self._preempted = False
-        self._waiting_steps = 0
-        self._since = time.monotonic()
-
-    def add(self, step: Step, verdict: Verdict) -> None:
-        ours = step.labelled_requests == step.requests
-        # Of steps that are not only ours it cannot be told why somebody waits.
-        if not ours or PREFILL in step.disturbances or verdict is not Verdict.PARTIAL:
-            self._waiting_steps, self._since = 0, time.monotonic()
-        if ours and "DISTURBANCE_PREEMPTION" in step.disturbances:
-            self._preempted = True
-        if verdict is Verdict.PARTIAL:
-            self._waiting_steps += 1
-
-    @property
-    def no_place(self) -> bool:
-        waits = self._waiting_steps >= _WAITING_STEPS and not self._wave.ended
-        return self._preempted or (waits and time.monotonic() - self._since >= _WAITING_SECONDS)

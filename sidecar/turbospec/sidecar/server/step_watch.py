@@ -32,6 +32,7 @@ class SeenStep:
     ragged: bool
     drafter_skipped: bool
     plan_version: int
+    labelled_unready_requests: int
 
 
 class StepWatch:
@@ -48,7 +49,8 @@ class StepWatch:
         """One report. `requests`: those in the engine, by slot, that leave with it included."""
         if len(self._steps) == STEPS_KEPT:
             self._lost += self._steps.popleft().steps
-        self._steps.append(_seen(observation, _labelled(observation, requests, self._label)))
+        unready = sum(requests[slot].label == self._label for slot in observation.unready_slots)
+        self._steps.append(_seen(observation, _labelled(observation, requests, self._label), unready))
         self._wake.set()
 
     async def take(self, seconds: float) -> tuple[list[SeenStep], int]:
@@ -79,7 +81,7 @@ def _labelled(observation: Observation, requests: Mapping[int, RequestInfo], lab
     return ours + max(min(others, len(waiting)) - foreign, 0)
 
 
-def _seen(observation: Observation, labelled: int) -> SeenStep:
+def _seen(observation: Observation, labelled: int, unready: int) -> SeenStep:
     decoding, verified = int(observation.slots.size), observation.verified
     drafts = int(verified.sum())
     return SeenStep(
@@ -98,4 +100,5 @@ def _seen(observation: Observation, labelled: int) -> SeenStep:
         ragged=bool(decoding and verified.min() != verified.max()),
         drafter_skipped=observation.drafter_skipped,
         plan_version=observation.plan_version,
+        labelled_unready_requests=unready,
     )

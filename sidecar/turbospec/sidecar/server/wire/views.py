@@ -133,6 +133,7 @@ def step(seen: SeenStep) -> pb.ReportedStep:
         ragged=seen.ragged,
         drafter_skipped=seen.drafter_skipped,
         plan_version=seen.plan_version,
+        labelled_unready_requests=seen.labelled_unready_requests,
     )
 
 
