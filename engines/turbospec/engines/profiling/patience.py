@@ -16,16 +16,19 @@ class Patience:
 
     def __init__(self, wave: Wave) -> None:
         self._wave = wave
+        self._alone = True
         self._preempted = False
         self._waiting_steps = 0
         self._since = time.monotonic()
 
     def add(self, step: Step) -> None:
         """One step of the engine."""
-        # Of reports that are not only ours it cannot be told why somebody waits.
+        # With others in the engine it cannot be told why somebody waits or is turned out.
         ours = step.labelled_requests == step.requests
-        if ours and PREEMPTION in step.disturbances:
+        self._alone = self._alone and (ours or step.steps > 1)
+        if self._alone and PREEMPTION in step.disturbances:
             self._preempted = True
+        # Of several steps in one report the counts are sums.
         if step.steps > 1:
             return
         if not ours or PREFILL in step.disturbances or step.requests == self._wave.load.requests:
