@@ -7,13 +7,13 @@ from collections.abc import Collection
 import numpy as np
 from turbospec.sidecar.core.types import IntArray, Observation, RequestInfo
 
-_COLUMNS = ("cap", "context_tokens", "verified", "accepted", "seen", "unready")
+_COLUMNS = ("live", "cap", "context_tokens", "verified", "accepted", "seen", "unready")
 
 
 class RequestTable:
     """Live requests and which of them decoded in the newest step.
 
-    Columns have shape (capacity,) and are valid at live slots: `cap` is the caller's, at most the
+    Columns have shape (capacity,) and hold 0 at free slots: `live` is 1; `cap` is the caller's, at most the
     engine's longest proposal; `context_tokens` includes what the newest step emitted; `verified` and
     `accepted` are totals; `seen` is 1 for requests that have decoded, `unready` for those that cannot
     speculate because the drafter was skipped while they ran.
@@ -23,11 +23,10 @@ class RequestTable:
         self._max_length = max_length
         self._live: dict[int, RequestInfo] = {}
         self._decoding = np.array([], dtype=np.int64)
-        self.cap, self.context_tokens, self.verified, self.accepted, self.seen, self.unready = (
+        self.live, self.cap, self.context_tokens, self.verified, self.accepted, self.seen, self.unready = (
             np.zeros(capacity, dtype=np.int64) for _ in _COLUMNS
         )
         self.unready_requests = 0
-        self._slots: IntArray | None = None
 
     def __contains__(self, slot: int) -> bool:
         return slot in self._live
@@ -43,6 +42,11 @@ class RequestTable:
         missing = set(slots).difference(self._live, besides)
         return next(slot for slot in slots if slot in missing) if missing else None
 
+    def decoded_last(self, slots: IntArray) -> bool:
+        """Whether the newest step, or what is live of it, had exactly these requests in this order."""
+        last = self._decoding
+        return slots.size == last.size and not np.count_nonzero(slots != last)
+
     def infos(self) -> list[RequestInfo]:
         """All live requests."""
         return list(self._live.values())
@@ -53,13 +57,11 @@ class RequestTable:
             extra = np.zeros(max(info.slot + 1, 2 * self.cap.size) - self.cap.size, dtype=np.int64)
             for name in _COLUMNS:
                 setattr(self, name, np.append(getattr(self, name), extra))
-        for name in _COLUMNS:
-            getattr(self, name)[info.slot] = 0
+        self.live[info.slot] = 1
         self.cap[info.slot] = min(
             self._max_length if info.max_draft is None else info.max_draft, self._max_length
         )
         self._live[info.slot] = info
-        self._slots = None
 
     def close(self, slots: tuple[int, ...]) -> None:
         """Forgets requests."""
@@ -67,9 +69,9 @@ class RequestTable:
             return
         for slot in slots:
             del self._live[slot]
-        self._slots = None
-        decoding = [slot for slot in self._decoding.tolist() if slot in self._live]
-        self._decoding = np.array(decoding, dtype=np.int64)
+        for name in _COLUMNS:
+            getattr(self, name)[list(slots)] = 0
+        self._decoding = self._decoding[self.live[self._decoding] > 0]
 
     def observe(self, observation: Observation) -> None:
         """Notes who decoded and what became of their drafts."""
@@ -97,8 +99,9 @@ class RequestTable:
         """Slots outside `batch` that plans name; the default length is for new requests without a cap."""
         if len(self._live) == batch.size:
             return np.array([], dtype=np.int64)
-        rest = np.setdiff1d(self._all(), batch)
-        return rest[(self.seen[rest] > 0) | (self.cap[rest] < self._max_length)]
+        waiting = (self.live > 0) & ((self.seen > 0) | (self.cap < self._max_length))
+        waiting[batch] = False
+        return waiting.nonzero()[0]
 
     def usable_caps(self, slots: IntArray) -> IntArray:
         """The longest length that each of these requests can use now: its cap, 0 while it is not ready."""
@@ -110,7 +113,7 @@ class RequestTable:
 
     def longest_cap(self) -> int:
         """The largest cap of any live request; the maximum length where none lives."""
-        return int(self.cap[self._all()].max(initial=0)) if self._live else self._max_length
+        return int(self.cap.max()) if self._live else self._max_length
 
     def _note_unready(self, slots: tuple[int, ...]) -> None:
         if self.unready_requests:
@@ -120,6 +123,4 @@ class RequestTable:
         self.unready_requests = len(slots)
 
     def _all(self) -> IntArray:
-        if self._slots is None:
-            self._slots = np.fromiter(self._live, dtype=np.int64, count=len(self._live))
-        return self._slots
+        return np.fromiter(self._live, dtype=np.int64, count=len(self._live))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from turbospec.sidecar.core.errors import ObservationError
 from turbospec.sidecar.core.requests import RequestTable
 from turbospec.sidecar.core.types import Capabilities, Observation, RequestInfo
@@ -40,9 +41,9 @@ def check_observation(
         if info.slot in opened:
             raise ObservationError("opened.slot", f"{info.slot} is opened twice")
         opened.add(info.slot)
-    slot = live.first_missing(observation.slots.tolist(), opened)
-    if slot is not None:
-        raise ObservationError("slots", f"slot {slot} is not open")
+    # Mostly the same requests as in the step before: then they are live, and none is named twice.
+    if not live.decoded_last(observation.slots):
+        _check_slots(observation, live, opened)
     closed: set[int] = set()
     for slot in observation.closed_slots:
         if slot in closed:
@@ -55,6 +56,15 @@ def check_observation(
             raise ObservationError("unready_slots", f"slot {slot} is not open")
     if observation.drafter_skipped and not capabilities.deep_off:
         raise ObservationError("drafter_skipped", "is set by an engine that declared no deep_off")
+
+
+def _check_slots(observation: Observation, live: RequestTable, opened: set[int]) -> None:
+    slots = observation.slots.tolist()
+    if observation.steps == 1 and len(set(slots)) != len(slots):
+        raise ObservationError("slots", "a slot is named twice in one step")
+    slot = live.first_missing(slots, opened)
+    if slot is not None:
+        raise ObservationError("slots", f"slot {slot} is not open")
 
 
 def _check_numbers(observation: Observation, capabilities: Capabilities) -> None:
@@ -89,8 +99,6 @@ def _check_arrays(observation: Observation, capabilities: Capabilities) -> None:
         raise ObservationError(
             "slots", f"{n} requests exceed the engine's max_batch, {capabilities.max_batch}"
         )
-    if observation.steps == 1 and len(set(observation.slots.tolist())) != n:
-        raise ObservationError("slots", "a slot is named twice in one step")
     longest = capabilities.max_length
     bounds = (
         ("context_tokens", observation.context_tokens < 0, "is negative"),
@@ -100,7 +108,7 @@ def _check_arrays(observation: Observation, capabilities: Capabilities) -> None:
         ("proposed", observation.proposed > longest, f"exceeds the engine's max_length, {longest}"),
     )
     for name, wrong, complaint in bounds:
-        if wrong.any():
+        if np.count_nonzero(wrong):
             first = int(wrong.argmax())
             value = getattr(observation, name)[first]
             raise ObservationError(
