@@ -10,10 +10,11 @@ many engines run it even at length 0, where it keeps the draft's cache current: 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 from operator import mul
+from typing import TypeVar
 
 import numpy as np
 from turbospec.sidecar.core.types import Capabilities, FloatArray
@@ -21,8 +22,10 @@ from turbospec.sidecar.core.types import Capabilities, FloatArray
 _EDGES = (0, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 # The last ramp has no end; no step holds a million tokens.
 _KNOTS = np.array([*_EDGES, 1_000_000], dtype=np.float64)
+_KNOTS_LIST: list[float] = _KNOTS.tolist()
 _WIDTHS = np.diff(_KNOTS)
 RAMPS = len(_WIDTHS)
+_RAMPS: list[tuple[float, float]] = list(zip(_KNOTS_LIST, _WIDTHS.tolist(), strict=False))
 
 # Prior cost of one unit of each feature as a part of the fixed cost of a step. Pessimistic about
 # speculation on purpose: a target token costs 2% (0.4% on a large GPU, 1 to 3% on a CPU), a draft pass 10%
@@ -50,6 +53,10 @@ def octave(requests: int) -> int:
     return round(math.log2(requests))
 
 
+Tokens = TypeVar("Tokens", float, FloatArray)
+"""Target tokens of one step, or of any number of them at once."""
+
+
 @dataclass(frozen=True, slots=True)
 class StepShape:
     """A step but for its target tokens. `context_tokens` is the total over its `requests`."""
@@ -67,6 +74,7 @@ class Costs:
 
     scalars: tuple[float, ...]
     at_knots: FloatArray
+    at_knots_list: list[float]
     ragged: float
 
 
@@ -78,8 +86,8 @@ class CostFeatures:
         self._saves_draft_cost = capabilities.proposal_saves_draft_cost
         self._max_length = capabilities.max_length
         self._ragged_costs = capabilities.ragged_breaks_graphs
-        self._can_skip = capabilities.deep_off
-        scalars = _PRIOR | (_PRIOR_DRAFTER if self._can_skip else {})
+        scalars = _PRIOR | (_PRIOR_DRAFTER if capabilities.deep_off else {})
+        self._scalar_count = len(scalars)
         ramps = [f"target_tokens_{low}_to_{high}" for low, high in pairwise(_EDGES)]
         self.names = (*scalars, *ramps, f"target_tokens_above_{_EDGES[-1]}")
         prior = [*scalars.values(), *([_PRIOR_TOKEN] * RAMPS)]
@@ -91,34 +99,46 @@ class CostFeatures:
 
     def row(self, tokens: int, shape: StepShape) -> FloatArray:
         """One step's features, shape (F,)."""
-        padded = self._padded(np.array([float(tokens)]))
-        ramps = np.minimum(np.maximum(padded - _KNOTS[:-1], 0.0), _WIDTHS)
+        computed = self._padded_one(float(tokens))
+        ramps = [min(max(computed - knot, 0.0), width) for knot, width in _RAMPS]
         ragged = [float(shape.ragged)] if self._ragged_costs else []
-        return np.concatenate((self._scalars(shape), ramps, ragged))
+        return np.array([*self._scalars(shape, shape.proposal_length), *ramps, *ragged])
 
     def costs(self, coefficients: FloatArray) -> Costs:
         """What `seconds` needs of the coefficients."""
         at_knots = np.zeros(RAMPS + 1)
         np.cumsum(coefficients[self.ramp_columns] * _WIDTHS, out=at_knots[1:])
         ragged = float(coefficients[-1]) if self._ragged_costs else 0.0
-        return Costs(tuple(coefficients[: self.ramp_columns.start].tolist()), at_knots, ragged)
+        scalars = tuple(coefficients[: self.ramp_columns.start].tolist())
+        return Costs(scalars, at_knots, at_knots.tolist(), ragged)
 
-    def seconds(self, costs: Costs, tokens: FloatArray, shape: StepShape) -> FloatArray:
+    def seconds(self, costs: Costs, tokens: Tokens, shape: StepShape) -> Tokens:
         """Predicted step time for each entry of `tokens`, same shape."""
+        fixed = self._fixed(costs, shape, shape.proposal_length)
+        # Of a single step numpy takes ten times as long.
+        if isinstance(tokens, float):
+            return self._target_pass(costs, tokens) + fixed
+        return np.interp(self._padded(tokens), _KNOTS, costs.at_knots) + fixed
+
+    def steps_seconds(
+        self, costs: Costs, tokens: FloatArray, shape: StepShape, lengths: tuple[int, ...]
+    ) -> FloatArray:
+        """The same for other proposal lengths than that of `shape`: `tokens` has a row for each, (P, M)."""
         seconds: FloatArray = np.interp(self._padded(tokens), _KNOTS, costs.at_knots)
-        seconds += self._fixed(costs, shape)
+        seconds += np.array([[self._fixed(costs, shape, length)] for length in lengths])
         return seconds
 
-    def steps_seconds(self, costs: Costs, tokens: FloatArray, shapes: Sequence[StepShape]) -> FloatArray:
-        """The same for several steps: `tokens` has a row for each, shape (P, M)."""
-        seconds: FloatArray = np.interp(self._padded(tokens), _KNOTS, costs.at_knots)
-        seconds += np.array([self._fixed(costs, shape) for shape in shapes])[:, None]
-        return seconds
-
-    def _fixed(self, costs: Costs, shape: StepShape) -> float:
+    def _fixed(self, costs: Costs, shape: StepShape, length: int) -> float:
         """All but the target tokens."""
-        fixed: float = sum(map(mul, self._scalars(shape), costs.scalars))
+        fixed: float = sum(map(mul, self._scalars(shape, length), costs.scalars))
         return fixed + costs.ragged if shape.ragged else fixed
+
+    def _target_pass(self, costs: Costs, tokens: float) -> float:
+        """What `np.interp` does, for one number of tokens."""
+        tokens = self._padded_one(tokens)
+        at = min(bisect_right(_KNOTS_LIST, tokens), len(_KNOTS_LIST) - 1)
+        (x0, x1), (y0, y1) = _KNOTS_LIST[at - 1 : at + 1], costs.at_knots_list[at - 1 : at + 1]
+        return (y1 - y0) / (x1 - x0) * (tokens - x0) + y0
 
     def _padded(self, tokens: FloatArray) -> FloatArray:
         """Tokens that the engine computes: up to the next captured graph, where there is one."""
@@ -128,19 +148,23 @@ class CostFeatures:
         inside = index < self._graph_sizes.size
         return np.where(inside, self._graph_sizes[np.minimum(index, self._graph_sizes.size - 1)], tokens)
 
-    def _scalars(self, shape: StepShape) -> list[float]:
-        length = shape.proposal_length
+    def _padded_one(self, tokens: float) -> float:
+        return float(self._padded(np.array([tokens]))[0]) if self._graph_sizes.size else tokens
+
+    def _scalars(self, shape: StepShape, length: int) -> tuple[float, ...]:
+        """All features but tokens and raggedness, those of skipping the drafter last."""
+        requests = shape.requests
         passes = length if self._saves_draft_cost or length == 0 else self._max_length
         further = max(passes - 1, 0)
-        scalars = [
+        runs = 0.0 if shape.drafter_skipped else 1.0
+        first = 1.0 if passes else 0.0
+        return (
             1.0,
             shape.context_tokens,
-            shape.requests,
-            float(passes > 0),
+            requests,
+            first,
             further,
-            further * shape.requests,
-        ]
-        if self._can_skip:
-            runs = 0.0 if shape.drafter_skipped else 1.0
-            scalars += (runs, runs * shape.requests)
-        return scalars
+            further * requests,
+            runs,
+            runs * requests,
+        )[: self._scalar_count]

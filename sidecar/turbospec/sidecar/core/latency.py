@@ -16,7 +16,7 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.optimize import nnls
 from turbospec.sidecar.core.clocks import decay
 from turbospec.sidecar.core.cost_cells import shape_of
-from turbospec.sidecar.core.cost_features import RAMPS, CostFeatures, StepShape, octave
+from turbospec.sidecar.core.cost_features import RAMPS, CostFeatures, StepShape, Tokens, octave
 from turbospec.sidecar.core.speed import WINDOW, MachineSpeed
 from turbospec.sidecar.core.types import Capabilities, CostCell, FloatArray, Observation
 
@@ -141,7 +141,7 @@ class LatencyModel:
             zip(self._features.names, (self._speed.factor * self._coefficients).tolist(), strict=True)
         )
 
-    def step_seconds(self, tokens: FloatArray, shape: StepShape) -> FloatArray:
+    def step_seconds(self, tokens: Tokens, shape: StepShape) -> Tokens:
         """Predicted seconds of a step for each number of target tokens, same shape; 0 until `ready`."""
         seconds = self._speed.factor * self._features.seconds(self._costs, tokens, shape)
         if not shape.drafter_skipped or self._steps_at[_cell(shape)] >= FIRST_STEPS:
@@ -151,9 +151,9 @@ class LatencyModel:
         with_drafter = self._features.seconds(self._costs, tokens, replace(shape, drafter_skipped=False))
         return (1.0 - HOPED_SHARE) * self._speed.factor * with_drafter
 
-    def steps_seconds(self, tokens: FloatArray, shapes: Sequence[StepShape]) -> FloatArray:
-        """The same for several steps at once, all with the drafter: `tokens` has a row for each, (P, M)."""
-        return self._speed.factor * self._features.steps_seconds(self._costs, tokens, shapes)
+    def steps_seconds(self, tokens: FloatArray, shape: StepShape, lengths: tuple[int, ...]) -> FloatArray:
+        """The same for several lengths, all with the drafter: `tokens` has a row for each, (P, M)."""
+        return self._speed.factor * self._features.steps_seconds(self._costs, tokens, shape, lengths)
 
     def observe(self, seconds: float, tokens: int, shape: StepShape) -> None:
         """Learns from an undisturbed step that took `seconds`, above 0, or from the mean of several alike."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import numpy as np
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.latency import LatencyModel
 from turbospec.sidecar.core.optimizer import Batch
@@ -41,13 +40,13 @@ class View:
 
     def cost(self, tokens: FloatArray, lengths: tuple[int, ...], ragged: bool) -> FloatArray:
         """Predicted seconds of steps with these requests; an `optimizer.StepCost`."""
-        shapes = [StepShape(self.context_tokens, self.requests, length, ragged) for length in lengths]
-        return self.latency.steps_seconds(tokens, shapes)
+        shape = StepShape(self.context_tokens, self.requests, lengths[0], ragged)
+        return self.latency.steps_seconds(tokens, shape, lengths)
 
     def off_seconds(self) -> float:
         """Predicted seconds of a step without drafts and without the drafter."""
         shape = StepShape(self.context_tokens, self.requests, 0, drafter_skipped=True)
-        return float(self.latency.step_seconds(np.array([float(self.requests)]), shape)[0])
+        return self.latency.step_seconds(float(self.requests), shape)
 
 
 @dataclass(frozen=True, slots=True)
