@@ -80,7 +80,9 @@ class GoodputPolicy:
             return _lengths(look, Reason.LEARNING, why, options)
         top = self._steadied(top, options)
         if capabilities.deep_off and view.latency.fitted:
-            look = look_at(1) if view.batch.caps.any() else idle
+            # Nothing is looked at while the drafter runs.
+            looks_now = self._switch.state is not Drafting.ON and np.count_nonzero(view.batch.caps)
+            look = look_at(1) if looks_now else idle
             without = self._without_drafter(view, freedom, options, look)
             if without is not None:
                 return without
@@ -101,7 +103,7 @@ class GoodputPolicy:
             return _lengths(top, Reason.DOES_NOT_PAY, why, options)
         why = (
             f"best goodput: {compared} against {idle.goodput:.1f} without drafts, verifying "
-            f"{top.verification.mean():.2f} drafts per request of {view.requests}"
+            f"{top.verified / view.requests:.2f} drafts per request of {view.requests}"
         )
         return _lengths(top, Reason.BEST_GOODPUT, why, options)
 
