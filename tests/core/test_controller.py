@@ -185,7 +185,7 @@ def test_no_possible_times_break_predictions(steps: list[tuple[float, int]], pol
         controller.observe(observation(sequence, duration=10.0**magnitude, steps=coalesced))
         plan = controller.decide()
         assert all(np.isfinite(seconds) and seconds >= 0 for _, seconds in controller.latency().terms)
-        for predicted in (plan.predicted_goodput, plan.predicted_idle_goodput):
+        for predicted in (plan.predicted_goodput, controller.goodput().idle):
             assert predicted is None or (np.isfinite(predicted) and predicted > 0)
         assert 0 < controller.acceptance().request_variance < np.inf
 

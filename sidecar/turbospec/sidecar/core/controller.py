@@ -242,11 +242,10 @@ class EngineController:
         # Where several steps are undisturbed they had no drafts, so that they were alike.
         n, context = obs.slots.size // obs.steps, int(obs.context_tokens.sum()) // obs.steps
         tokens, seconds = n + int(obs.verified.sum()) // obs.steps, obs.duration / obs.steps
-        ragged = bool(obs.verified.min() != obs.verified.max())
+        ragged = bool(np.count_nonzero(obs.verified != obs.verified[0]))
         shape = StepShape(context, n, obs.proposal_length, ragged, obs.drafter_skipped)
         if self._latency.fitted:
-            decode = float(self._latency.step_seconds(np.array([float(tokens)]), shape)[0])
-            self._prefill.observe(obs, obs.steps * decode)
+            self._prefill.observe(obs, obs.steps * self._latency.step_seconds(float(tokens), shape))
         if obs.disturbances:
             return
         idle = self._idle_goodput(n, context)
@@ -272,7 +271,7 @@ class EngineController:
         limits = Limits(self._capabilities, self._operator_cap, longest_cap)
         batch_slots = self._requests.batch_slots()
         others = self._requests.other_named_slots(batch_slots)
-        slots = np.concatenate((batch_slots, others))
+        slots = np.concatenate((batch_slots, others)) if others.size else batch_slots
         context_tokens = int(self._requests.context_tokens[batch_slots].sum())
         if len(self._requests) and longest_cap == 0:
             wanted = self._callers_off(batch_slots)
@@ -282,7 +281,7 @@ class EngineController:
         if others.size:
             rest = (self._acceptance.survivals(others) >= wanted.floor).sum(axis=1)
             verification = np.concatenate((verification, rest))
-        default = int((self._acceptance.prior_survivals() >= wanted.floor).sum())
+        default = int(np.count_nonzero(self._acceptance.prior_survivals() >= wanted.floor))
         k, verification, default = limits.clamp(
             wanted.proposal_length, verification, default, self._requests.cap[slots]
         )
@@ -300,7 +299,6 @@ class EngineController:
             explanation=f"no requests; for a new one, {explanation}" if idle else explanation,
             policy=self._policy.spec,
             predicted_goodput=None if idle else wanted.predicted_goodput,
-            predicted_idle_goodput=self._idle_goodput(batch_slots.size, context_tokens),
             predicted_step_seconds=None if idle else wanted.predicted_step_seconds,
             candidates=wanted.candidates,
             skip_drafter=skip_drafter,
@@ -345,4 +343,4 @@ class EngineController:
     def _idle_goodput(self, n: int, context_tokens: int) -> float | None:
         if not n or not self._latency.ready:
             return None
-        return n / float(self._latency.step_seconds(np.array([float(n)]), StepShape(context_tokens, n, 0))[0])
+        return n / self._latency.step_seconds(float(n), StepShape(context_tokens, n, 0))

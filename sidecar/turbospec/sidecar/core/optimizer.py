@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from turbospec.sidecar.core.types import FloatArray, IntArray
@@ -51,8 +51,7 @@ class Freedom:
     ragged_costs: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
+class Option(NamedTuple):
     """The best lengths for one proposal length.
 
     `rows` and `columns` are drafts in the order of their worth: of which request, shape (m,), and which of
@@ -96,10 +95,9 @@ def compare(batch: Batch, freedom: Freedom, cost: StepCost) -> list[Option]:
         ranked = _Ranked(batch)
         at_once = max(_ENTRIES // (ranked.size + 1), 1)
         for first in range(0, len(freedom.proposals), at_once):
-            some = freedom.proposals[first : first + at_once]
-            for options, option in zip(
-                found[first:], ranked.best(some, freedom.ragged_costs, cost), strict=False
-            ):
+            some = slice(first, first + at_once)
+            ranked_options = ranked.best(freedom.proposals[some], freedom.ragged_costs, cost)
+            for options, option in zip(found[some], ranked_options, strict=True):
                 options.append(option)
     return [best(options) for options in found]
 
@@ -143,13 +141,14 @@ class _Ranked:
         # Stable, so that equal survivals of one request stay in order and any head is prefix-closed.
         order = (-survivals).argsort(kind="stable")
         rows, columns = np.divmod(order, width)
-        allowed = columns < batch.caps[rows]
-        if not allowed.all():
+        if np.count_nonzero(batch.caps < width):
+            allowed = columns < batch.caps[rows]
             order, rows, columns = order[allowed], rows[allowed], columns[allowed]
         self._survivals, self._rows, self._columns = survivals[order], rows, columns
         # What each draft adds to the tokens that the target computes, and to those that users get.
-        self._tokens = batch.availability[rows]
-        self._gains = self._survivals * self._tokens
+        self._worth = np.empty((2, order.size))
+        self._worth[0] = batch.availability[rows]
+        self._worth[1] = self._survivals * self._worth[0]
 
     @property
     def size(self) -> int:
@@ -163,13 +162,14 @@ class _Ranked:
         """
         within = self._columns < np.array(lengths)[:, None]
         # Entry c: with the first c drafts.
-        shape = (len(lengths), self.size + 1)
-        tokens, expected = np.full(shape, float(self._n)), np.full(shape, float(self._n))
-        tokens[:, 1:] += (within * self._tokens).cumsum(axis=1)
-        expected[:, 1:] += (within * self._gains).cumsum(axis=1)
+        totals = np.empty((2, len(lengths), self.size + 1))
+        totals[:, :, 0] = 0.0
+        (within * self._worth[:, None]).cumsum(axis=2, out=totals[:, :, 1:])
+        totals += self._n
+        tokens, expected = totals
         seconds = cost(tokens, lengths, ragged_costs)
-        heads = (expected / seconds).argmax(axis=1)
-        for row, (length, head) in enumerate(zip(lengths, heads.tolist(), strict=True)):
+        heads = (expected / seconds).argmax(axis=1).tolist()
+        for row, (length, head) in enumerate(zip(lengths, heads, strict=True)):
             yield Option(
                 proposal_length=length,
                 requests=self._n,

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 IntArray = npt.NDArray[np.int64]
 FloatArray = npt.NDArray[np.float64]
+BoolArray = npt.NDArray[np.bool_]
 
 
 class Reason(Enum):
@@ -118,8 +120,7 @@ class CostCell:
     spread_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(NamedTuple):
     """One alternative that a policy compared: `goodput` is `expected_tokens` / `step_seconds`."""
 
     proposal_length: int
@@ -148,7 +149,6 @@ class Decision:
     explanation: str
     policy: str
     predicted_goodput: float | None = None
-    predicted_idle_goodput: float | None = None
     predicted_step_seconds: float | None = None
     candidates: tuple[Candidate, ...] = field(default=())
     skip_drafter: bool = False

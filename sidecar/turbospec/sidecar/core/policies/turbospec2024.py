@@ -6,7 +6,6 @@ One acceptance rate a for everyone, a geometric curve E = (1 - a^(k+1)) / (1 - a
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import replace
 
 import numpy as np
 from turbospec.sidecar.core.optimizer import uniform
@@ -85,5 +84,5 @@ class TurboSpec2024Policy:
             tokens = n * sum(rate**j for j in range(k + 1))
             candidates.append(Candidate(k, n * k, tokens, seconds, tokens / seconds))
         winner = max(candidates, key=lambda c: c.goodput)
-        self._candidates = tuple(replace(c, chosen=c is winner) for c in candidates)
+        self._candidates = tuple(c._replace(chosen=c is winner) for c in candidates)
         return winner.proposal_length
