@@ -13,14 +13,16 @@ persistent and cancels, so where requests do not differ they are all treated ali
 from __future__ import annotations
 
 from collections import OrderedDict
+from itertools import pairwise
 
 import numpy as np
 from turbospec.sidecar.core.clocks import PooledHazards, decay
-from turbospec.sidecar.core.types import FloatArray, IntArray
+from turbospec.sidecar.core.types import BoolArray, FloatArray, IntArray
 
 # What a request did in its last steps predicts it best (copying comes in runs). Counted in steps that it
 # decoded, tested or not: a request that was cut off is looked at again when its evidence has faded.
 REQUEST_HALF_LIFE_STEPS = 16.0
+_KEEP = decay(REQUEST_HALF_LIFE_STEPS)
 CLASS_HALF_LIFE_STEPS = 400.0
 VARIANCE_HALF_LIFE_STEPS = 400.0
 # Until requests have shown how much they differ: somewhat (a standard deviation of 0.45).
@@ -57,32 +59,29 @@ class AcceptanceEstimator:
 
     def observe(self, slots: IntArray, verified: IntArray, accepted: IntArray, steps: int) -> None:
         """Learns from one step (or `steps`, with slots repeated); arrays of shape (n,)."""
-        # In a single step every slot is named once.
-        seen = slots if steps == 1 else np.unique(slots)
-        if not verified.any():
-            self._fade(seen)
+        if not np.count_nonzero(verified):
+            self._fade(slots if steps == 1 else np.unique(slots))
             return
-        # All that follows is about requests that were tested; the others only fade.
-        tested = verified > 0
-        who, depth = slots[tested], np.minimum(verified, accepted + 1)[tested]
-        position = np.where(accepted < verified, accepted + 1, 0)[tested]
-        rejected = (position > 0).astype(np.float64)
+        # Of requests that were not tested all of these are 0: they only fade.
+        depth = np.minimum(verified, accepted + 1)
+        rejected = accepted < verified
         expected = self.pooled.expected_rejections(depth)
         frailty = self.frailty(slots)
-        relative = frailty[tested] / (frailty.sum() / frailty.size)
-        self._learn_variance(who, rejected - expected, expected, steps)
-        self._learn_classes(who, rejected, expected, steps)
-        self.pooled.observe(depth, position, relative, steps)
-        self._fade(seen)
+        tested = depth > 0
+        self._learn_variance(slots[tested], (rejected - expected)[tested], expected[tested], steps)
+        if self._class_index:
+            self._learn_classes(slots[tested], rejected[tested], expected[tested], steps)
+        self.pooled.observe(depth, depth * rejected, frailty / (frailty.sum() / frailty.size), steps)
         tests = self._positions <= depth[:, None]
+        counts = ((self._rejections, rejected), (self._expected, expected), (self._tests, tests))
         if steps == 1:
-            self._rejections[who] += rejected
-            self._expected[who] += expected
-            self._tests[who] += tests
+            # Every slot is named once.
+            for totals, new in counts:
+                totals[slots] = _KEEP * totals.take(slots, axis=0) + new
         else:
-            np.add.at(self._rejections, who, rejected)
-            np.add.at(self._expected, who, expected)
-            np.add.at(self._tests, who, tests.astype(np.float64))
+            self._fade(np.unique(slots))
+            for totals, new in counts:
+                np.add.at(totals, slots, new)
 
     def frailty(self, slots: IntArray) -> FloatArray:
         """Rejection rate of each slot's request relative to the average request, shape (n,)."""
@@ -92,11 +91,16 @@ class AcceptanceEstimator:
 
     def survivals(self, slots: IntArray) -> FloatArray:
         """P(the first j drafts are all accepted) given that there are drafts, shape (n, K)."""
-        return _survivals(self.frailty(slots)[:, None] * self.pooled.rejection)
+        rejection = self.pooled.rejection[:, None] * self.frailty(slots)
+        survivals: FloatArray = 1.0 - np.minimum(rejection, 1.0)
+        # numpy multiplies long rows fast, and cumulates slowly.
+        for before, here in pairwise(survivals):
+            np.multiply(before, here, out=here)
+        return survivals.T
 
     def prior_survivals(self) -> FloatArray:
         """The same for a request of which nothing is known, shape (K,)."""
-        return _survivals(self.pooled.rejection)
+        return self.pooled.survivals
 
     def hazards(self, slot: int | None = None) -> FloatArray:
         """P(draft j accepted | drafts before it accepted) of one request or of all, shape (K,)."""
@@ -122,9 +126,7 @@ class AcceptanceEstimator:
         self._covariance = keep * self._covariance + float(excess @ past_excess)
         self._exposure_product = keep * self._exposure_product + float(expected @ self._expected[who])
 
-    def _learn_classes(self, who: IntArray, rejected: FloatArray, expected: FloatArray, steps: int) -> None:
-        if not self._class_index:
-            return
+    def _learn_classes(self, who: IntArray, rejected: BoolArray, expected: FloatArray, steps: int) -> None:
         classes = self._class_of[who]
         labelled = classes >= 0
         if not labelled.any():
@@ -155,10 +157,8 @@ class AcceptanceEstimator:
         return self._class_index[label]
 
     def _fade(self, slots: IntArray) -> None:
-        keep = decay(REQUEST_HALF_LIFE_STEPS)
-        self._rejections[slots] *= keep
-        self._expected[slots] *= keep
-        self._tests[slots] *= keep
+        for totals in (self._rejections, self._expected, self._tests):
+            totals[slots] *= _KEEP
 
     def _grow(self, slot: int) -> None:
         if slot >= self._class_of.size:
@@ -167,8 +167,3 @@ class AcceptanceEstimator:
             self._expected = np.append(self._expected, np.zeros(extra))
             self._tests = np.append(self._tests, np.zeros((extra, self._max_length)), axis=0)
             self._class_of = np.append(self._class_of, np.full(extra, -1, dtype=np.int64))
-
-
-def _survivals(rejection: FloatArray) -> FloatArray:
-    survivals: FloatArray = (1.0 - np.minimum(rejection, 1.0)).cumprod(axis=-1)
-    return survivals

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import accumulate
+from operator import mul
+from typing import TypeVar
 
 import numpy as np
 from turbospec.sidecar.core.types import FloatArray, IntArray
@@ -24,6 +27,8 @@ PRIOR_WEIGHT = 2.0
 # A position leans on the one before it until it was tested a few times: hazards change slowly by position.
 NEIGHBOUR_WEIGHT = 4.0
 
+_Count = TypeVar("_Count", int, float)
+
 
 def decay(half_life: float) -> float:
     """The factor per step that halves a weight in `half_life` steps."""
@@ -31,36 +36,36 @@ def decay(half_life: float) -> float:
 
 
 class _Clock:
-    """Forgetful counts by position, each of shape (K,)."""
+    """Forgetful counts by position. Plain lists: there are few positions, and numpy costs more for each."""
 
     def __init__(self, max_length: int, half_life: float) -> None:
         self._keep = decay(half_life)
-        self.tests = np.zeros(max_length)
-        self.exposure = np.zeros(max_length)
-        self.rejections = np.zeros(max_length)
+        self.tests = [0.0] * max_length
+        self.exposure = [0.0] * max_length
+        self.rejections = [0.0] * max_length
 
-    def add(self, tests: FloatArray, exposure: FloatArray, rejections: FloatArray, steps: int) -> None:
+    def add(self, tests: list[int], exposure: list[float], rejections: list[int], steps: int) -> None:
         keep = self._keep**steps
-        self.tests = keep * self.tests + tests
-        self.exposure = keep * self.exposure + exposure
-        self.rejections = keep * self.rejections + rejections
+        self.tests = [keep * old + new for old, new in zip(self.tests, tests, strict=True)]
+        self.exposure = [keep * old + new for old, new in zip(self.exposure, exposure, strict=True)]
+        self.rejections = [keep * old + new for old, new in zip(self.rejections, rejections, strict=True)]
 
     def discount(self, factor: float) -> None:
-        self.tests = factor * self.tests
-        self.exposure = factor * self.exposure
-        self.rejections = factor * self.rejections
+        self.tests = [factor * each for each in self.tests]
+        self.exposure = [factor * each for each in self.exposure]
+        self.rejections = [factor * each for each in self.rejections]
 
     def take_over(self, other: _Clock) -> None:
         self.tests, self.exposure, self.rejections = other.tests, other.exposure, other.rejections
 
-    def hazard_of_rejection(self) -> FloatArray:
+    def hazards_of_rejection(self) -> list[float]:
         rates = []
         before, weight = PRIOR_REJECTION, PRIOR_WEIGHT
-        for rejected, exposed in zip(self.rejections.tolist(), self.exposure.tolist(), strict=True):
+        for rejected, exposed in zip(self.rejections, self.exposure, strict=True):
             before = min(1.0, (rejected + weight * before) / (exposed + weight))
             rates.append(before)
             weight = NEIGHBOUR_WEIGHT
-        return np.array(rates)
+        return rates
 
 
 class PooledHazards:
@@ -85,17 +90,17 @@ class PooledHazards:
     @property
     def evidence(self) -> FloatArray:
         """Effective number of tests by position, shape (K,)."""
-        return self._slow.tests.copy()
+        return np.array(self._slow.tests)
 
     def observe(self, depth: IntArray, rejected: IntArray, frailty: FloatArray, steps: int) -> None:
-        """Adds tests; all arguments have shape (m,), one entry per request that was tested.
+        """Adds tests; all arguments have shape (m,), one entry per request.
 
-        Positions 1..`depth` were tested; position `rejected` failed (0: none did).
+        Positions 1..`depth` were tested (0: none was); position `rejected` failed (0: none did).
         """
         width = self._max_length + 1
-        tests = _at_least(np.bincount(depth, minlength=width))
-        exposure = _at_least(np.bincount(depth, weights=frailty, minlength=width))
-        rejections = np.bincount(rejected, minlength=width)[1:].astype(np.float64)
+        tests = _at_least(np.bincount(depth, minlength=width).tolist())
+        exposure = _at_least(np.bincount(depth, weights=frailty, minlength=width).tolist())
+        rejections = np.bincount(rejected, minlength=width)[1:].tolist()
         self._fast.add(tests, exposure, rejections, steps)
         self._slow.add(tests, exposure, rejections, steps)
         if self._clocks_disagree():
@@ -109,21 +114,27 @@ class PooledHazards:
         return self._cumulated[depth]
 
     def _refresh(self) -> None:
-        self.rejection = self._slow.hazard_of_rejection()
-        self._cumulated = np.zeros(self._max_length + 1)
-        self.rejection.cumsum(out=self._cumulated[1:])
+        rejection = self._slow.hazards_of_rejection()
+        self.rejection = np.array(rejection)
+        """P(draft j rejected | drafts before it accepted), shape (K,)."""
+        self.survivals = np.array(list(accumulate((1.0 - each for each in rejection), mul)))
+        """P(the first j drafts are all accepted), shape (K,)."""
+        self._cumulated = np.array([0.0, *accumulate(rejection)])
 
     def _clocks_disagree(self) -> bool:
         # Plain rates on both sides, so that a steady selection of whom to test cancels.
-        rate = (self._slow.rejections + PRIOR_WEIGHT * PRIOR_REJECTION) / (self._slow.tests + PRIOR_WEIGHT)
-        expected = float(self._fast.tests @ rate)
-        variance = float(self._fast.tests @ (rate * (1.0 - rate)))
-        seen = float(self._fast.rejections.sum())
+        expected = variance = 0.0
+        counts = zip(self._slow.rejections, self._slow.tests, self._fast.tests, strict=True)
+        for rejections, tests, newly_tested in counts:
+            rate = (rejections + PRIOR_WEIGHT * PRIOR_REJECTION) / (tests + PRIOR_WEIGHT)
+            expected += newly_tested * rate
+            variance += newly_tested * (rate * (1.0 - rate))
+        seen = sum(self._fast.rejections)
         if abs(seen - expected) <= DRIFT_SIGMAS * math.sqrt(variance + 1.0):
             return False
         return seen > DRIFT_RATIO * expected or expected > DRIFT_RATIO * seen
 
 
-def _at_least(histogram: IntArray | FloatArray) -> FloatArray:
+def _at_least(histogram: list[_Count]) -> list[_Count]:
     """Turns counts by depth 0..K into the number at or above each of the positions 1..K."""
-    return histogram[::-1].cumsum(dtype=np.float64)[::-1][1:]
+    return list(accumulate(histogram[:0:-1]))[::-1]
