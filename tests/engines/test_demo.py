@@ -96,8 +96,8 @@ def test_lengths_fall_with_load(runs: dict[str, Run]) -> None:
     """The more requests share a step, the dearer a draft is: `goodput` verifies fewer of them.
 
     How far a good draft's length falls depends on the machine: on some the longest is as good as any at every
-    load. There it must not rise, save by the luck of the few requests of one measurement. A poor draft pays for
-    a single request on some machines and on others not; in a crowd it is not worth a draft on any.
+    load. There it must not rise, save by the luck of the few requests of one measurement. A poor draft pays
+    for a single request on some machines and on others not; in a crowd it is not worth a draft on any.
     """
     assert runs["low"].length(32) < max(runs["low"].length(1), 0.5)
     assert runs["high"].length(32) < runs["high"].length(1) + 0.5

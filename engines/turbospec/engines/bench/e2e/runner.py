@@ -31,6 +31,7 @@ from turbospec.engines.processes import Children
 from turbospec.engines.stage import engines
 from turbospec.engines.stage.command import MAX_CONCURRENCY
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.cores import kept_apart
 from turbospec.engines.stage.display import Display
 
 _CALIBRATION_SECONDS = 2.0
@@ -69,7 +70,11 @@ def _measure_pair(measured: Measured, pair: str, directory: Path, display: Displ
     options = measured.options
     logs = directory / "logs" / "bench-e2e" / pair
     logs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="turbospec-") as sockets, Children(logs) as children:
+    with (
+        kept_apart(),
+        tempfile.TemporaryDirectory(prefix="turbospec-") as sockets,
+        Children(logs) as children,
+    ):
         display.begin(f"{pair}: making models, starting the controller and three engines (about a minute)")
         models = engines.provide_models(children, directory, pair)
         controller = Controller.choose(Path(sockets))

@@ -35,6 +35,7 @@ from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
 from turbospec.engines.stage import engines
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.cores import kept_apart
 from turbospec.engines.stage.display import Display
 from turbospec.engines.stage.steering import Steering
 
@@ -87,7 +88,11 @@ def _stage(directory: Path, name: str, pair: str) -> Iterator[tuple[Children, Ma
     """Made models and a controller; children are ended with the block."""
     logs = directory / "logs" / "bench-moving" / name
     logs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="turbospec-") as sockets, Children(logs) as children:
+    with (
+        kept_apart(),
+        tempfile.TemporaryDirectory(prefix="turbospec-") as sockets,
+        Children(logs) as children,
+    ):
         models = engines.provide_models(children, directory, pair)
         controller = Controller.choose(Path(sockets))
         controller.start(children)
