@@ -158,6 +158,41 @@ def test_a_live_engine_is_profiled_beside_other_traffic(server: Server, tmp_path
         check_costs(cells, wrong)
 
 
+def profiled(server: Server, engine: ProfiledEngine, engine_id: str, directory: Path) -> list[Cell]:
+    """The decode cells of an engine that is profiled without obstacles."""
+    report = directory / "report.json"
+    done = turbospec(*arguments(server, engine, directory, "--engine-id", engine_id, "--json", str(report)))
+    assert done.returncode == 0, done.stderr
+    assert json.loads(report.read_text())["not_measured"] == []
+    return [cell for cell in stored(server, engine, report) if not cell.prefill_tokens]
+
+
+def test_ragged_widths_are_measured_where_they_lose_graphs(server: Server, tmp_path: Path) -> None:
+    """Requests of differing widths are on a surface of their own, and the profile has both."""
+    costs = Costs(linear(0.02, 0.0005), linear(0.03, 0.0007))
+    abilities = capabilities(2, max_batch=2, ragged_breaks_graphs=True)
+    with live(server, "graphs", capabilities=abilities, machine=Machine(costs, noise=NOISE)) as engine:
+        cells = profiled(server, engine, "graphs", tmp_path)
+    check_costs(cells, costs)
+    widths = {(cell.requests, cell.target_tokens, cell.ragged) for cell in cells}
+    uniform = {(n, n * (1 + k), False) for n in (1, 2) for k in (0, 1, 2)}
+    assert uniform | {(2, 5, True)} <= widths
+
+
+def test_an_engine_with_fixed_proposals_is_measured_by_what_it_verifies(
+    server: Server, tmp_path: Path
+) -> None:
+    """It drafts its longest length whatever is set; lengths are those of verification."""
+    with live(server, "fixed", capabilities=capabilities(2, max_batch=2, proposal_settable=False)) as engine:
+        cells = profiled(server, engine, "fixed", tmp_path)
+        assert set(engine.lengths) == {2}
+    check_costs(cells, COSTS)
+    assert {cell.proposal_length for cell in cells} == {2}
+    assert {(n, n * (1 + k)) for n in (1, 2) for k in (0, 1, 2)} <= {
+        (cell.requests, cell.target_tokens) for cell in cells if not cell.ragged
+    }
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_restores_the_policy_and_goes_on(
     server: Server, tmp_path: Path, number: signal.Signals
