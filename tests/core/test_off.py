@@ -172,6 +172,18 @@ def test_a_hope_that_fails_is_given_up() -> None:
     assert not any(engine.run(1000).skipped)
 
 
+def test_lengths_far_below_off_are_in_no_contest() -> None:
+    """A load met for the first time, at which no length comes near off, is not spent on comparing lengths."""
+
+    def learning_steps(*, deep_off: bool) -> int:
+        engine = engine_of(TrafficClass((0.3,), output_tokens=60), 2, deep_off=deep_off)
+        engine.run(300)
+        engine.world.concurrency = 32
+        return sum(engine.step()[0].reason is Reason.LEARNING for _ in range(200))
+
+    assert learning_steps(deep_off=True) < learning_steps(deep_off=False)
+
+
 @pytest.mark.parametrize("concurrency", [16, 32])
 def test_a_load_met_for_the_first_time_finds_off_soon(concurrency: int) -> None:
     """Where off is 9% better than anything else, it is tried within 25 steps of the load, with prompts."""

@@ -12,8 +12,9 @@ from turbospec.v1 import introspection_pb2, introspection_pb2_grpc, operations_p
 
 _CALL_SECONDS = 5.0
 _POLL_SECONDS = 0.1
-# A first step after a pause has no plan yet, and that is no fault. A tenth of the steps at another length
-# would show in what is measured.
+# The first steps after a pause have no plan yet, and that is no fault. Beyond these, a tenth of the steps at
+# another length would show in what is measured.
+_FIRST_STEPS = 4
 _MOST_UNCONTROLLED_STEPS = 0.1
 # The addresses are this machine's own, whatever proxy the environment names.
 _CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
@@ -56,7 +57,7 @@ class Steering:
         if before is None or after is None or after.steps < before.steps:
             raise NotControlledError(f"engine {self._engine_id!r} has connected anew meanwhile")
         own, steps = _fallbacks(after) - _fallbacks(before), after.steps - before.steps
-        if own > _MOST_UNCONTROLLED_STEPS * steps:
+        if own > max(_FIRST_STEPS, _MOST_UNCONTROLLED_STEPS * steps):
             raise NotControlledError(
                 f"engine {self._engine_id!r} ran {own} of {steps} steps on lengths of its own, not under "
                 f"policy {policy!r}"

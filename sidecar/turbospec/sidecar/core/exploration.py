@@ -73,18 +73,19 @@ class LearningSchedule:
         """The length to use now; only while not `done`."""
         return self._plan[0][0]
 
-    def contest(self, goodputs: Mapping[int, float], requests: int) -> None:
-        """After the walk: adds the lengths that come close to the best one.
+    def contest(self, goodputs: Mapping[int, float], requests: int, *, off: float = 0.0) -> None:
+        """After the walk: adds the lengths that come close to the best one, and to `off`.
 
-        `goodputs`: predicted, by length, with so many `requests`. The best itself is used from now on, and
-        so learned anyway.
+        `goodputs`: predicted, by length, with so many `requests`; `off`: without the drafter, 0 where it
+        cannot be skipped. The best length itself is used from now on, and so learned anyway.
         """
         self._contested = True
         hold = max(CONTESTED_HOLD_STEPS, CONTESTED_HOLD_REQUESTS // requests)
         best = max(goodputs, key=goodputs.__getitem__)
+        least = (1.0 - CONTESTED_GAP) * max(goodputs[best], off)
         for length, goodput in goodputs.items():
             missing = hold - self._steps_at(length)
-            if length != best and goodput >= (1.0 - CONTESTED_GAP) * goodputs[best] and missing > 0:
+            if length != best and goodput >= least and missing > 0:
                 self._plan.append((length, missing))
 
     def advance(self, *, timed: bool) -> None:

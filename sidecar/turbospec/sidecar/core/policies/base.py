@@ -43,10 +43,12 @@ class View:
         shape = StepShape(self.context_tokens, self.requests, lengths[0], ragged)
         return self.latency.steps_seconds(tokens, shape, lengths)
 
-    def off_seconds(self) -> float:
-        """Predicted seconds of a step without drafts and without the drafter."""
+    def off_goodput(self) -> float:
+        """Predicted tokens/s of steps without the drafter; 0 where it always runs or nothing is known."""
+        if not (self.capabilities.deep_off and self.latency.fitted):
+            return 0.0
         shape = StepShape(self.context_tokens, self.requests, 0, drafter_skipped=True)
-        return self.latency.step_seconds(float(self.requests), shape)
+        return self.requests / self.latency.step_seconds(float(self.requests), shape)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,11 @@ class GoodputPolicy:
         # While off, what other batch sizes taught must do: a walk over the lengths would need the drafter.
         learns = self._switch.state is Drafting.ON and not view.shadow
         if learns and learning.walked:
-            learning.contest({length: look_at(length).goodput for length in lengths}, view.requests)
+            off = view.off_goodput()
+            # First off is tried, where that may pay: lengths far below it are in no contest.
+            if off <= top.goodput or view.latency.off_was_tried(view.requests):
+                goodputs = {length: look_at(length).goodput for length in lengths}
+                learning.contest(goodputs, view.requests, off=off)
         while learns and not learning.done:
             wanted = _nearest(lengths, learning.length)
             look = look_at(wanted)
@@ -113,8 +117,8 @@ class GoodputPolicy:
         """Lengths while the drafter is skipped, or looked at again; None while it is on."""
         everyone = options if view.everyone is None else compare(view.everyone, freedom, view.cost)
         speculating = best(everyone)
-        seconds = view.off_seconds()
-        off = view.requests / seconds
+        off = view.off_goodput()
+        seconds = view.requests / off
         # As if without the drafter prompts were free: only what it adds to them makes a difference.
         on = 1.0 / (1.0 / speculating.goodput + view.drafter_prefill_seconds)
         looking = 1.0 / (1.0 / look.goodput + view.drafter_prefill_seconds)
