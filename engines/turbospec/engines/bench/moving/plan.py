@@ -29,7 +29,7 @@ SETTLE_SECONDS = 8.0
 """Before the windows of a mix: goodput learns what its requests are like."""
 
 # Measured on two cores: models, controller, and one engine, or three at once.
-_SET_UP_SECONDS = {MOVING: 35.0, MIXED: 75.0, TEMPERATURES: 75.0}
+_SET_UP_SECONDS = {MOVING: 60.0, MIXED: 115.0, TEMPERATURES: 115.0}
 _BETWEEN_SECONDS = 0.3
 
 
