@@ -23,7 +23,7 @@ COPY engines engines
 RUN /opt/turbospec/bin/pip install --no-cache-dir --no-compile --no-deps . \
  && /opt/turbospec/bin/pip check \
  && /opt/turbospec/bin/turbospec --version \
- && /opt/turbospec/bin/pip uninstall -y -q pip
+ && /opt/turbospec/bin/pip uninstall -y -q setuptools pip
 
 FROM ${BASE}
 LABEL org.opencontainers.image.title="TurboSpec sidecar" \
