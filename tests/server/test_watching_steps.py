@@ -15,6 +15,7 @@ from turbospec.sidecar.core.types import Observation, RequestInfo
 from turbospec.sidecar.server.introspection import MOST_WATCHES
 from turbospec.sidecar.server.step_watch import STEPS_KEPT, StepWatch
 from turbospec.v1 import introspection_pb2 as pb
+from turbospec.v1 import operations_pb2
 from turbospec.v1 import speculation_pb2 as spec
 
 OURS = "ours"
@@ -160,9 +161,7 @@ def test_while_somebody_watches_no_report_is_kept_back(server: Server) -> None:
         wait_until(interval, "allowed to wait again")
 
 
-def _off(engine_id: str) -> object:
-    from turbospec.v1 import operations_pb2
-
+def _off(engine_id: str) -> operations_pb2.SetPolicyRequest:
     return operations_pb2.SetPolicyRequest(
         engine=operations_pb2.EngineSelector(engine_id=engine_id), policy="off"
     )

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from turbospec.sidecar.core.cost_cells import shape_of
 from turbospec.sidecar.core.latency import LatencyModel
-from turbospec.sidecar.core.types import Capabilities, CostCell
+from turbospec.sidecar.core.types import Capabilities
 from turbospec.sidecar.profiles.profile import Cell
+from turbospec.sidecar.server.profile_keeping import as_cost
 
 FOLDS = 5
 MEDIAN_GOAL, P95_GOAL = 0.05, 0.15
@@ -79,13 +80,13 @@ class FitReport:
 def fit(cells: Sequence[Cell], engine: Capabilities) -> LatencyModel:
     """The cost model that a controller starts from with these decode cells."""
     model = LatencyModel(engine)
-    model.seed([_as_cost(cell) for cell in cells], same_engine=True)
+    model.seed([as_cost(cell) for cell in cells], same_engine=True)
     return model
 
 
 def predict(model: LatencyModel, cell: Cell) -> float:
     """Seconds of a cell's steps."""
-    return float(model.step_seconds(np.array([float(cell.target_tokens)]), shape_of(_as_cost(cell)))[0])
+    return float(model.step_seconds(np.array([float(cell.target_tokens)]), shape_of(as_cost(cell)))[0])
 
 
 def evaluate(cells: Sequence[Cell], engine: Capabilities, max_context: int) -> FitReport:
@@ -171,17 +172,3 @@ def _tokens(cell: Cell) -> int:
 
 def _context(cell: Cell) -> float:
     return cell.context_tokens / cell.requests
-
-
-def _as_cost(cell: Cell) -> CostCell:
-    return CostCell(
-        requests=cell.requests,
-        target_tokens=cell.target_tokens,
-        context_tokens=cell.context_tokens,
-        proposal_length=cell.proposal_length,
-        ragged=cell.ragged,
-        drafter_skipped=cell.drafter_skipped,
-        steps=cell.steps,
-        seconds=cell.seconds,
-        spread_seconds=cell.spread_seconds,
-    )

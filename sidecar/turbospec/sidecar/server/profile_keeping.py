@@ -56,7 +56,7 @@ class ProfileKeeper:
 def start_from(engine: Engine, match: Match) -> None:
     """Gives a new engine's controller the costs of `match`."""
     profile = match.profile
-    cells = tuple(_as_cost(cell) for cell in profile.cells if not cell.prefill_tokens)
+    cells = tuple(as_cost(cell) for cell in profile.cells if not cell.prefill_tokens)
     if not cells:
         return
     engine.controller.start_from(cells, same_engine=not match.is_prior)
@@ -81,7 +81,8 @@ def _as_kept(cell: CostCell) -> Cell:
     return Cell(prefill_tokens=0, **asdict(cell))
 
 
-def _as_cost(cell: Cell) -> CostCell:
+def as_cost(cell: Cell) -> CostCell:
+    """A decode cell as the cost model takes it."""
     return CostCell(
         requests=cell.requests,
         target_tokens=cell.target_tokens,
