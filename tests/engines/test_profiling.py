@@ -140,6 +140,7 @@ def test_a_live_engine_is_profiled_beside_other_traffic(server: Server, tmp_path
         assert foreign.answered > 3
     assert "Engine 'busy' is under policy 'static:1' again." in done.stdout
     assert "with requests of others" in done.stdout
+    assert "of 8 cells are known to 1%. Their times are uncertain by" in done.stdout
     assert "The goal is kept." in done.stdout
     content = json.loads(report.read_text())
     assert content["steps"]["foreign"] > 50

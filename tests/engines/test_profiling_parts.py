@@ -233,9 +233,12 @@ def test_a_cell_is_known_when_visits_and_steps_agree() -> None:
     for visits in range(3):
         assert not measured.known(CELL)
         assert measured.missing(CELL, 5) == 5 - visits
+        assert measured.uncertainty(CELL) is None
         measured.add(CELL, (group(0.01, 0.0001),))
     assert measured.known(CELL)
     assert measured.missing(CELL, 5) == 0
+    # 1.253 x 1.483 x a hundredth, over the root of 48 steps.
+    assert measured.uncertainty(CELL) == pytest.approx(0.00268, rel=0.01)
     assert not statistics.known([0.010, 0.012, 0.014], [0.0001] * 3, 48), "visits differ"
     assert not statistics.known([0.010] * 3, [0.003] * 3, 48), "steps differ"
     assert statistics.known([0.010, 0.01005, 0.014], [0.0001] * 3, 48), "one visit was slow as a whole"

@@ -60,6 +60,9 @@ class ProfiledEngine:
         self.capabilities = capabilities
         self.lengths: list[int] = []
         """Proposal lengths of all steps so far."""
+        self._own_length = (
+            capabilities.static_length if capabilities.proposal_settable else capabilities.max_length
+        )
         self._machine = machine
         self._max_context = max_context
         self._places = places or capabilities.max_batch
@@ -170,7 +173,7 @@ class ProfiledEngine:
 
     def _step(self) -> None:
         plan = self._client.current()
-        length = self.capabilities.static_length if plan is None else plan.proposal_length
+        length = self._own_length if plan is None else plan.proposal_length
         record = StepRecord()
         record.plan = plan
         record.proposal_length = length

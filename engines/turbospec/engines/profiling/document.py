@@ -23,6 +23,10 @@ def as_json(profile: Profile, report: FitReport, measured: Measured, seconds: fl
             "coverage": asdict(report.coverage),
             "held_out": [_held_out(each) for each in report.held_out],
         },
+        "cells": [
+            {**asdict(cell), "visits": len(visits), "uncertainty": measured.uncertainty(cell)}
+            for cell, visits in measured.visits.items()
+        ],
         "steps": {verdict.name.lower(): count for verdict, count in measured.steps.items()},
         "lost_steps": measured.lost_steps,
         "no_place": [asdict(load) for load in sorted(measured.unreachable)],

@@ -8,7 +8,7 @@ from statistics import median
 
 from turbospec.engines.profiling.plan import Load, PlannedCell
 from turbospec.engines.profiling.sorting import Verdict, bucket, prefill_kind
-from turbospec.engines.profiling.statistics import known, spread
+from turbospec.engines.profiling.statistics import LEAST_VISITS, known, spread, uncertainty
 from turbospec.sidecar.profiles.profile import Cell
 
 Visit = tuple[Cell, ...]
@@ -35,13 +35,19 @@ class Measured:
 
     def known(self, cell: PlannedCell) -> bool:
         """Whether a cell is known well enough."""
-        principal = [max(_decoding(visit), key=lambda group: group.steps) for visit in self.visits[cell]]
-        if not principal:
-            return False
-        return known(
-            [group.seconds for group in principal],
-            [group.spread_seconds for group in principal],
-            sum(group.steps for group in principal),
+        return bool(self.visits[cell]) and known(*self._seen(cell))
+
+    def uncertainty(self, cell: PlannedCell) -> float | None:
+        """That of a cell's time, in parts of it; None where too few visits tell."""
+        return uncertainty(*self._seen(cell)) if len(self.visits[cell]) >= LEAST_VISITS else None
+
+    def _seen(self, cell: PlannedCell) -> tuple[list[float], list[float], int]:
+        """Times and spreads of a cell's visits, and how many steps they had."""
+        groups = [max(_decoding(visit), key=lambda group: group.steps) for visit in self.visits[cell]]
+        return (
+            [group.seconds for group in groups],
+            [group.spread_seconds for group in groups],
+            sum(group.steps for group in groups),
         )
 
     def reachable(self, load: Load) -> bool:

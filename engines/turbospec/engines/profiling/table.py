@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from statistics import median
 
 from rich import box
 from rich.console import RenderableType
@@ -11,13 +12,15 @@ from rich.text import Text
 from turbospec.engines.profiling.fit import FOLDS, MEDIAN_GOAL, P95_GOAL, FitReport, HeldOut
 from turbospec.engines.profiling.measured import Measured
 from turbospec.engines.profiling.sorting import Verdict
+from turbospec.engines.profiling.statistics import KNOWN_WITHIN
 
 _WORST_SHOWN = 5
 
 
 def render(report: FitReport, measured: Measured) -> Iterator[RenderableType]:
-    """Steps and what became of them, errors by region, the worst cells, and where the model extrapolates."""
+    """What was measured and how well, errors by region, the worst cells, where the model extrapolates."""
     yield Text(_steps(measured))
+    yield Text(_uncertainty(measured))
     for line in _gaps(measured):
         yield Text(line)
     if report.overall is None:
@@ -47,6 +50,15 @@ def _steps(measured: Measured) -> str:
     if measured.lost_steps:
         left_out.append(f"{measured.lost_steps} lost on the way here")
     return f"{counts[Verdict.MEASURED]} steps measured now; left out: {', '.join(left_out) or 'none'}."
+
+
+def _uncertainty(measured: Measured) -> str:
+    known = sum(map(measured.known, measured.planned))
+    line = f"{known} of {len(measured.planned)} cells are known to {KNOWN_WITHIN:.0%}."
+    told = [u for cell in measured.planned if (u := measured.uncertainty(cell)) is not None]
+    if told:
+        line += f" Their times are uncertain by {median(told):.1%} in the median, {max(told):.1%} at most."
+    return line
 
 
 def _gaps(measured: Measured) -> Iterator[str]:
