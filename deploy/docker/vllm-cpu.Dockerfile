@@ -3,7 +3,7 @@
 #
 #   docker build -f deploy/docker/vllm-cpu.Dockerfile -t turbospec-vllm-cpu .
 #
-# BASE may be any image with Python 3.11 or 3.12 and glibc. Where torch's CPU build comes from is a build argument too.
+# BASE may be any Debian with Python 3.11 or 3.12 and venv. Where torch's CPU build comes from is a build argument too.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
@@ -27,12 +27,17 @@ RUN /opt/vllm/bin/pip install --no-cache-dir --no-compile --no-deps . \
 FROM ${BASE}
 LABEL org.opencontainers.image.title="vLLM's CPU build under TurboSpec's control" \
       org.opencontainers.image.licenses="Apache-2.0"
+# vLLM's kernels are linked against it; without it they are left out with a warning, and the engine fails later.
+RUN apt-get update \
+ && apt-get install -y --no-install-recommends libnuma1 \
+ && rm -rf /var/lib/apt/lists/*
 # In the sidecar's group, which owns the sockets.
 RUN groupadd --gid 10001 turbospec \
  && useradd --uid 10002 --gid 10001 --create-home --shell /usr/sbin/nologin vllm \
  && install -d -o 10001 -g 10001 -m 0750 /run/turbospec \
  && install -d -o 10002 -g 10001 -m 0755 /models
 COPY --from=build /opt/vllm /opt/vllm
+RUN /opt/vllm/bin/python -c "import torch, vllm._C"
 COPY deploy/docker/serve_engine.py /usr/local/lib/turbospec/serve_engine.py
 ENV PATH=/opt/vllm/bin:$PATH PYTHONUNBUFFERED=1 VLLM_NO_USAGE_STATS=1 \
     TURBOSPEC_CONTROL_ADDRESS=unix:/run/turbospec/control.sock
