@@ -7,7 +7,6 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from statistics import median
 
 import pytest
 from support.controllers import ControllerProcess
@@ -73,7 +72,7 @@ def test_reports_are_kept_back_while_nothing_depends_on_them(
     versions = [int(report.get("plan_version", 0)) for report in reports]
     kept_back = [steps[i] for i in range(1, len(reports)) if versions[i - 1] >= 20 and versions[i] < 24]
     assert min(kept_back) > 20
-    assert median(steps[30:60]) < min(kept_back)
+    assert max(steps[30:60]) < min(kept_back)
     assert [int(report["sequence"]) for report in reports] == [
         sum(steps[: i + 1]) for i in range(len(steps))
     ], "no step is missing"

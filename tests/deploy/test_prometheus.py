@@ -142,6 +142,7 @@ def test_scrapes_succeed_and_every_rule_is_evaluated(prometheus: Prometheus) -> 
 
 def test_every_panel_of_the_dashboard_has_something_to_show(prometheus: Prometheus) -> None:
     """All its queries are answered, and with series."""
+    assert queries()
     for panel, expression in queries().items():
         wait_until(lambda asked=expression: prometheus.query(asked), f"showing {panel}: {expression}")
 

@@ -96,10 +96,16 @@ def test_lengths_fall_with_load(runs: dict[str, Run]) -> None:
     """The more requests share a step, the dearer a draft is: `goodput` verifies fewer of them.
 
     How far a good draft's length falls depends on the machine: on some the longest is as good as any at every
-    load. There it must not rise, save by the luck of the few requests of one measurement. A poor draft pays
-    for a single request on some machines and on others not; in a crowd it is not worth a draft on any.
+    load. There it must not rise, save by the luck of the few requests of one measurement. Where a poor draft
+    is hardly used for a single request either, that must have been right: the static length is no better.
     """
-    assert runs["low"].length(32) < max(runs["low"].length(1), 0.5)
+    low = runs["low"]
+    if low.length(1) >= 0.5:
+        assert low.length(32) < low.length(1)
+    else:
+        assert low.length(32) < 0.5
+        alone = {policy: low.cells()[1, policy]["tokens_per_second"] for policy in ("goodput", "static:4")}
+        assert alone["goodput"] > 0.9 * alone["static:4"]
     assert runs["high"].length(32) < runs["high"].length(1) + 0.5
 
 
