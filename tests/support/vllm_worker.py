@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import compress
 from multiprocessing.connection import Connection
+from types import SimpleNamespace
 from typing import Any
 
 from support import vllm_cpu
@@ -66,6 +67,10 @@ class Engine:
     def ignore_gaps(self) -> None:
         """Takes away the rule that requests with a gap in their draft KV cache verify nothing."""
         self._call("ignore_gaps", timeout=30)
+
+    def ignore_memory(self) -> None:
+        """Takes away the rule that drafts make way before a request is preempted, and all that it saves."""
+        self._call("ignore_memory", timeout=30)
 
     def seed(self, seed: int) -> None:
         """Seeds what the engine draws for requests without a seed of their own."""
@@ -274,6 +279,13 @@ class _Worker:
         from turbospec.adapters.vllm import control
 
         control.drop_drafts = lambda *_: None
+
+    def ignore_memory(self) -> None:
+        memory = self._scheduler._turbospec._memory
+        memory.release()
+        self._scheduler._turbospec._memory = SimpleNamespace(
+            longest=lambda _, length: length, reserve=lambda _: None, release=lambda: None
+        )
 
     def wait_controlled(self, timeout: float) -> None:
         import time

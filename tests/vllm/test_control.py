@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.vllm_cache import make_cache, make_scheduler
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.vllm.control import EngineControl
+from turbospec.adapters.vllm.memory import DraftMemory
 from turbospec.v1 import speculation_pb2 as pb
 from vllm import SamplingParams
 from vllm.v1.core.sched.output import SchedulerOutput
@@ -26,15 +27,15 @@ def make_request(request_id: str) -> Request:
     return request
 
 
-def make_control(requests: list[Request], client: Any, *, asynchronous: bool = False) -> EngineControl:
-    scheduler = SimpleNamespace(
-        running=requests,
-        requests={request.request_id: request for request in requests},
-        scheduler_config=SimpleNamespace(async_scheduling=asynchronous),
-        kv_cache_manager=SimpleNamespace(usage=0.5),
-    )
+def make_control(requests: list[Request], client: Any) -> EngineControl:
+    scheduler = make_scheduler(requests, make_cache(blocks=1024), LENGTH)
     return EngineControl(
-        scheduler, client, logging.getLogger(__name__), proposal_settable=True, stop_before_end=True
+        scheduler,
+        client,
+        logging.getLogger(__name__),
+        memory=DraftMemory(scheduler, follows_length=True, max_length=LENGTH),
+        proposal_settable=True,
+        stop_before_end=True,
     )
 
 
@@ -45,13 +46,12 @@ def scheduled(*requests: Request) -> SchedulerOutput:
     return output
 
 
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_drafts_that_are_a_step_old_are_dropped(asynchronous: bool) -> None:
+def test_drafts_that_are_a_step_old_are_dropped() -> None:
     """A request that the last step left out has drafts that the worker no longer knows."""
     client = ControlClient("unix:/nonexistent/control.sock", pb.Hello)
     client._exchange.plan = AppliedPlan(1, 1, 1, LENGTH, 3, time.monotonic() + 60)
     kept, skipped = make_request("kept"), make_request("skipped")
-    control = make_control([kept, skipped], client, asynchronous=asynchronous)
+    control = make_control([kept, skipped], client)
     control.after_schedule(scheduled(kept))
     placeholders = [-1] * LENGTH
     kept.spec_token_ids = skipped.spec_token_ids = placeholders

@@ -7,35 +7,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import torch
+from support.vllm_cache import BLOCK, make_cache
 from turbospec.adapters.vllm.readiness import Readiness
 from vllm import SamplingParams
 from vllm.utils.hashing import sha256
-from vllm.v1.core.kv_cache_manager import KVCacheManager
-from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
+from vllm.v1.core.kv_cache_utils import get_request_block_hasher
 from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
 from vllm.v1.request import Request
-
-BLOCK = 4
 
 
 class Steps:
     """A scheduler's part in steps, as far as readiness sees it: block allocation and its messages."""
 
     def __init__(self, *, caching: bool, blocks: int = 64) -> None:
-        init_none_hash(sha256)
-        spec = FullAttentionSpec(block_size=BLOCK, num_kv_heads=1, head_size=8, dtype=torch.float32)
-        config = KVCacheConfig(
-            num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=[KVCacheGroupSpec(["layer"], spec)]
-        )
-        self.manager = KVCacheManager(
-            config,
-            max_model_len=256,
-            scheduler_block_size=BLOCK,
-            hash_block_size=BLOCK,
-            enable_caching=caching,
-        )
+        self.manager = make_cache(blocks=blocks, caching=caching)
         self.readiness = Readiness(self.manager)
         self.requests: dict[str, Request] = {}
         self._numbers = itertools.count()

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from types import SimpleNamespace
 
 import pytest
+from support.vllm_cache import make_cache, make_scheduler
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.vllm.control import EngineControl
+from turbospec.adapters.vllm.memory import DraftMemory
 from turbospec.v1 import speculation_pb2 as pb
 from vllm import SamplingParams
 from vllm.v1.core.sched.output import CachedRequestData, SchedulerOutput
@@ -41,16 +42,17 @@ def median_step_seconds(count: int) -> float:
         request.status = RequestStatus.RUNNING
         request.append_output_token_ids([7, 8])
         requests.append(request)
-    by_id = {request.request_id: request for request in requests}
-    scheduler = SimpleNamespace(
-        running=requests,
-        requests=by_id,
-        kv_cache_manager=SimpleNamespace(usage=0.5),
-    )
+    scheduler = make_scheduler(requests, make_cache(blocks=4096), LENGTH)
+    by_id = scheduler.requests
     client = PlannedClient("unix:/nonexistent/control.sock", pb.Hello)
     client.plan_for(requests)
     control = EngineControl(
-        scheduler, client, logging.getLogger(), proposal_settable=True, stop_before_end=True
+        scheduler,
+        client,
+        logging.getLogger(),
+        memory=DraftMemory(scheduler, follows_length=True, max_length=LENGTH),
+        proposal_settable=True,
+        stop_before_end=True,
     )
     cached = CachedRequestData(list(by_id), set(), [], {}, [None] * count, [4] * count, [2] * count)
     result = ModelRunnerOutput(

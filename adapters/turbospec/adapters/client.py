@@ -43,8 +43,9 @@ class ControlClient:
     `hello` describes the engine; it is called in that thread, once per connection, and the client fills in
     the protocol version, the epoch and the live requests. Raises `AddressError` for an address that is none.
 
-    `open_request`, `close_request`, `submit` and `current` are for the engine's thread, and for one only.
-    A process that forks after `start` must not use the client in the child: threads do not survive a fork.
+    `open_request`, `close_request`, `submit`, `limited_by_memory` and `current` are for the engine's thread,
+    and for one only. A process that forks after `start` must not use the client in the child: threads do not
+    survive a fork.
     """
 
     def __init__(
@@ -82,6 +83,10 @@ class ControlClient:
         record.events = self._events
         if self._exchange.submit(record):
             self._events = []
+
+    def limited_by_memory(self) -> None:
+        """The step to be scheduled has shorter lengths than its plan, for want of KV cache."""
+        self._exchange.counters.memory_limited_steps += 1
 
     def current(self) -> AppliedPlan | None:
         """The newest plan if it is valid now, else None. Call it once per step: each None is counted."""

@@ -18,6 +18,7 @@ class Counters:
         # Added to by the engine's thread only.
         self.fallback_steps = [0] * _REASONS
         self.overflowed_steps = 0
+        self.memory_limited_steps = 0
         # Added to by the client's threads only, under their lock.
         self.refused_plans = [0] * _REASONS
         self.coalesced_steps = 0
@@ -37,4 +38,5 @@ class Counters:
             coalesced_steps=self.coalesced_steps,
             dropped_steps=self.dropped_steps + self.overflowed_steps,
             connections=self.connections,
+            memory_limited_steps=self.memory_limited_steps,
         )

@@ -200,16 +200,18 @@ class StepReport(_message.Message):
     def __init__(self, sequence: _Optional[int] = ..., steps: _Optional[int] = ..., duration_ns: _Optional[int] = ..., disturbances: _Optional[_Iterable[_Union[Disturbance, str]]] = ..., requests: _Optional[int] = ..., prefill_tokens: _Optional[int] = ..., proposal_length: _Optional[int] = ..., plan_version: _Optional[int] = ..., emitted_tokens: _Optional[int] = ..., slots: _Optional[_Iterable[int]] = ..., proposed: _Optional[_Iterable[int]] = ..., verified: _Optional[_Iterable[int]] = ..., accepted: _Optional[_Iterable[int]] = ..., context_tokens: _Optional[_Iterable[int]] = ..., opened: _Optional[_Iterable[_Union[RequestOpened, _Mapping]]] = ..., closed_slots: _Optional[_Iterable[int]] = ..., kv_cache_usage_ratio: _Optional[float] = ..., counters: _Optional[_Union[AdapterCounters, _Mapping]] = ..., plan_age_steps: _Optional[int] = ..., drafter_skipped: bool = ..., unready_slots: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class AdapterCounters(_message.Message):
-    __slots__ = ("fallbacks", "coalesced_steps", "dropped_steps", "connections")
+    __slots__ = ("fallbacks", "coalesced_steps", "dropped_steps", "connections", "memory_limited_steps")
     FALLBACKS_FIELD_NUMBER: _ClassVar[int]
     COALESCED_STEPS_FIELD_NUMBER: _ClassVar[int]
     DROPPED_STEPS_FIELD_NUMBER: _ClassVar[int]
     CONNECTIONS_FIELD_NUMBER: _ClassVar[int]
+    MEMORY_LIMITED_STEPS_FIELD_NUMBER: _ClassVar[int]
     fallbacks: _containers.RepeatedCompositeFieldContainer[FallbackCount]
     coalesced_steps: int
     dropped_steps: int
     connections: int
-    def __init__(self, fallbacks: _Optional[_Iterable[_Union[FallbackCount, _Mapping]]] = ..., coalesced_steps: _Optional[int] = ..., dropped_steps: _Optional[int] = ..., connections: _Optional[int] = ...) -> None: ...
+    memory_limited_steps: int
+    def __init__(self, fallbacks: _Optional[_Iterable[_Union[FallbackCount, _Mapping]]] = ..., coalesced_steps: _Optional[int] = ..., dropped_steps: _Optional[int] = ..., connections: _Optional[int] = ..., memory_limited_steps: _Optional[int] = ...) -> None: ...
 
 class FallbackCount(_message.Message):
     __slots__ = ("reason", "count")

@@ -20,9 +20,16 @@ _SCHEDULER_HOOKS: dict[str, tuple[str, ...]] = {
     "_free_request": ("request",),
     "shutdown": (),
 }
-_SCHEDULER_ATTRIBUTES = ("running", "requests", "kv_cache_manager")
+_SCHEDULER_ATTRIBUTES = (
+    "running",
+    "requests",
+    "kv_cache_manager",
+    "num_lookahead_tokens",
+    "max_num_scheduled_tokens",
+)
 _REQUEST_ATTRIBUTES = (
     "request_id",
+    "num_tokens",
     "spec_token_ids",
     "num_output_placeholders",
     "num_preemptions",
@@ -42,7 +49,8 @@ _SCHEDULER_OUTPUT_FIELDS = (
     "pending_structured_output_tokens",
 )
 _CACHED_REQUEST_FIELDS = ("req_ids", "resumed_req_ids", "num_computed_tokens", "num_output_tokens")
-# What `drafter` uses of model runner 1, and `readiness` and `gaps` of the scheduler's KV cache.
+# What `drafter` uses of model runner 1, and `readiness` and `gaps` of the scheduler's KV cache beside what
+# `memory` does.
 _RUNNER_HOOKS = {
     "_prepare_inputs": ("scheduler_output",),
     "propose_draft_token_ids": ("scheduler_output", "sampled_token_ids"),
@@ -58,7 +66,7 @@ _RUNNER_ATTRIBUTES = (
     "_draft_probs",
     "_draft_prob_req_ids",
 )
-_KV_CACHE_ATTRIBUTES = ("enable_caching", "coordinator", "block_pool", "evict_blocks")
+_KV_CACHE_ATTRIBUTES = ("enable_caching", "evict_blocks")
 _SPECULATIVE_FIELDS = (
     "method",
     "model",
@@ -97,10 +105,8 @@ def missing_drafter_hooks() -> list[str]:
 
 def _missing_for_deep_off() -> Iterator[str]:
     from vllm.v1.core.block_pool import BlockPool
-    from vllm.v1.core.kv_cache_coordinator import KVCacheCoordinator
     from vllm.v1.core.kv_cache_manager import KVCacheManager
     from vllm.v1.core.sched.output import CachedRequestData, NewRequestData
-    from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
     from vllm.v1.spec_decode.llm_base_proposer import SpecDecodeBaseProposer
     from vllm.v1.worker.gpu_model_runner import GPUModelRunner
 
@@ -113,8 +119,6 @@ def _missing_for_deep_off() -> Iterator[str]:
         ("sampled_token_ids", "requests", "gpu_input_batch", "discard_request_mask"),
     )
     yield from _missing_attributes(KVCacheManager, _KV_CACHE_ATTRIBUTES)
-    yield from _missing_attributes(KVCacheCoordinator, ("single_type_managers",))
-    yield from _missing_attributes(SingleTypeKVCacheManager, ("block_size", "req_to_blocks"))
     yield from _missing_attributes(BlockPool, ("null_block",))
     yield from _missing_attributes(NewRequestData, ("block_ids", "num_computed_tokens"))
     yield from _missing_attributes(
@@ -124,10 +128,13 @@ def _missing_for_deep_off() -> Iterator[str]:
 
 def _missing() -> Iterator[str]:
     from vllm.config import ModelConfig, SpeculativeConfig, VllmConfig
+    from vllm.v1.core.block_pool import BlockPool
+    from vllm.v1.core.kv_cache_coordinator import KVCacheCoordinator
     from vllm.v1.core.kv_cache_manager import KVCacheManager
     from vllm.v1.core.sched.async_scheduler import AsyncScheduler
     from vllm.v1.core.sched.output import CachedRequestData, NewRequestData, SchedulerOutput
     from vllm.v1.core.sched.scheduler import Scheduler
+    from vllm.v1.core.single_type_kv_cache_manager import SingleTypeKVCacheManager
     from vllm.v1.engine import EngineCoreOutput, EngineCoreOutputs
     from vllm.v1.engine.core import EngineCore
     from vllm.v1.outputs import ModelRunnerOutput
@@ -147,7 +154,10 @@ def _missing() -> Iterator[str]:
     yield from _missing_attributes(EngineCoreOutput, ("new_token_ids",))
     yield from _missing_attributes(EngineCoreOutputs, ("outputs",))
     yield from _missing_parameters(EngineCore, "post_step", ("model_executed",))
-    yield from _missing_attributes(KVCacheManager, ("usage",))
+    yield from _missing_attributes(KVCacheManager, ("usage", "coordinator", "block_pool"))
+    yield from _missing_attributes(KVCacheCoordinator, ("single_type_managers",))
+    yield from _missing_attributes(SingleTypeKVCacheManager, ("block_size", "req_to_blocks"))
+    yield from _missing_attributes(BlockPool, ("get_num_free_blocks",))
     yield from _missing_attributes(VllmConfig, ("use_v2_model_runner",))
     yield from _missing_attributes(ModelConfig, ("is_diffusion",))
     yield from _missing_attributes(SpeculativeConfig, _SPECULATIVE_FIELDS)

@@ -11,9 +11,17 @@ from turbospec.adapters.reports import StepRecord
 from turbospec.adapters.vllm.drafter import drafter_skipped, skip_drafter
 from turbospec.adapters.vllm.guard import fail_open
 from turbospec.adapters.vllm.intent import read_intent
+from turbospec.adapters.vllm.memory import DraftMemory
 from turbospec.adapters.vllm.readiness import Readiness
 from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens
-from turbospec.adapters.vllm.verification import Endings, drop_drafts, longest_cap, trim_to_caps, trim_to_plan
+from turbospec.adapters.vllm.verification import (
+    Endings,
+    drop_drafts,
+    longest_cap,
+    trim_all,
+    trim_to_caps,
+    trim_to_plan,
+)
 
 
 class Controller(Protocol):
@@ -28,6 +36,7 @@ class Controller(Protocol):
         self, request_id: str, *, label: str, max_draft: int | None, prompt_tokens: int
     ) -> None: ...
     def close_request(self, request_id: str) -> None: ...
+    def limited_by_memory(self) -> None: ...
     def stop(self) -> None: ...
     def close(self) -> None: ...
 
@@ -38,7 +47,7 @@ class EngineControl:
     All methods run in the scheduler's thread. Without a valid plan nothing of the engine's own
     configuration is touched, save that callers' limits hold and unready requests do not speculate.
     `proposal_settable`, `deep_off` and `stop_before_end` say what this engine bears (see `methods`,
-    `drafter` and `verification`).
+    `drafter` and `verification`), `memory` where its drafts are written.
     """
 
     def __init__(
@@ -47,6 +56,7 @@ class EngineControl:
         controller: Controller,
         logger: Logger,
         *,
+        memory: DraftMemory,
         proposal_settable: bool,
         stop_before_end: bool,
         deep_off: bool = False,
@@ -57,6 +67,7 @@ class EngineControl:
         self._scheduler = scheduler
         self._controller = controller
         self._logger = logger
+        self._memory = memory
         self._proposal_settable = proposal_settable
         self._endings = Endings() if stop_before_end else None
         self._deep_off = deep_off
@@ -68,6 +79,8 @@ class EngineControl:
 
         # Of the step being scheduled.
         self._plan: AppliedPlan | None = None
+        # The plan's, or as much of it as there is memory for.
+        self._length = 0
         self._proposed: tuple[list[str], list[int]] | None = None
         self._scheduling_since_ns = 0
         self._after_idle = True
@@ -96,8 +109,15 @@ class EngineControl:
             # them it rejects the whole batch's drafts by a rule that is not lossless for sampled drafts, and
             # with asynchronous scheduling it never fills that request's placeholders.
             drop_drafts(self._scheduler.requests, self._left_out)
-        elif self._caps:
-            trim_to_caps(self._scheduler.requests, self._caps)
+            self._length = self._memory.longest(running, plan.proposal_length)
+            if self._length < plan.proposal_length:
+                trim_all(running, self._length)
+                self._controller.limited_by_memory()
+            self._memory.reserve(self._length)
+        else:
+            self._memory.release()
+            if self._caps:
+                trim_to_caps(self._scheduler.requests, self._caps)
         if self._readiness.unready:
             # After the plan: what they were offered counts as proposed all the same.
             drop_drafts(self._scheduler.requests, self._readiness.unready)
@@ -182,6 +202,7 @@ class EngineControl:
             hook,
         )
         self.drafted_nothing = False
+        self._memory.release()
         self._plan = None
         self._proposed = None
         self._record = None
@@ -191,7 +212,7 @@ class EngineControl:
 
     def _proposal_length(self, output: Any) -> int:
         own: int = output.num_spec_tokens_to_schedule
-        length = own if self._plan is None else self._plan.proposal_length
+        length = own if self._plan is None else self._length
         cap = longest_cap(output.num_scheduled_tokens, self._caps) if self._caps else None
         return length if cap is None else min(length, cap)
 

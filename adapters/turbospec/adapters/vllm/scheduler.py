@@ -13,6 +13,7 @@ from turbospec.adapters.vllm.control import EngineControl
 from turbospec.adapters.vllm.drafter import workers_hooked
 from turbospec.adapters.vllm.engine_core import hook_engine_core
 from turbospec.adapters.vllm.hello import engine_id, make_hello
+from turbospec.adapters.vllm.memory import DraftMemory
 from turbospec.adapters.vllm.methods import MethodSupport
 from turbospec.adapters.vllm.refusal import RefusedError, deep_off_obstacle, method_support
 from vllm.logger import init_logger
@@ -133,6 +134,12 @@ def _control(scheduler: Any, vllm_config: Any, support: MethodSupport) -> Engine
         scheduler,
         client,
         logger,
+        # Runner 2 may have all passes of the drafter in one graph: they write up to the configured length.
+        memory=DraftMemory(
+            scheduler,
+            follows_length=support.runner == 1 and support.proposal_saves_draft_cost,
+            max_length=hello.max_length,
+        ),
         proposal_settable=support.proposal_settable,
         deep_off=hello.capabilities.deep_off,
         # Full graphs need one width: a request near its end must not make the batch ragged.

@@ -78,6 +78,13 @@ def trim_to_plan(
     return ids, counts
 
 
+def trim_all(running: Iterable[Any], length: int) -> None:
+    """Trims the drafts of all running requests to one length."""
+    for request in running:
+        if len(request.spec_token_ids) > length:
+            request.spec_token_ids = request.spec_token_ids[:length]
+
+
 def drop_drafts(requests: Mapping[str, Any], request_ids: Iterable[str]) -> None:
     """Takes all drafts of some requests."""
     for request_id in request_ids:

@@ -55,3 +55,4 @@ class AdapterCounters:
     coalesced_steps: int = 0
     dropped_steps: int = 0
     connections: int = 0
+    memory_limited_steps: int = 0

@@ -320,6 +320,13 @@ ENGINE_METRICS = (
         _adapter("dropped_steps"),
     ),
     EngineMetric(
+        "turbospec_memory_limited_steps_total",
+        "counter",
+        "Steps with shorter lengths than planned, because the KV cache had no room for more without "
+        "preempting.",
+        _adapter("memory_limited_steps"),
+    ),
+    EngineMetric(
         "turbospec_adapter_connections_total",
         "counter",
         "Connections that the adapter made.",

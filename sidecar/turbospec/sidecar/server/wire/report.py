@@ -75,7 +75,11 @@ def read_counters(report: pb.StepReport) -> AdapterCounters | None:
             )
         fallbacks[name.name] = fallbacks.get(name.name, 0) + fallback.count
     return AdapterCounters(
-        fallbacks, report.counters.coalesced_steps, report.counters.dropped_steps, report.counters.connections
+        fallbacks=fallbacks,
+        coalesced_steps=report.counters.coalesced_steps,
+        dropped_steps=report.counters.dropped_steps,
+        connections=report.counters.connections,
+        memory_limited_steps=report.counters.memory_limited_steps,
     )
 
 

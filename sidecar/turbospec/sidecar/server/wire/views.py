@@ -216,6 +216,7 @@ def _counters(counters: AdapterCounters) -> spec.AdapterCounters:
         coalesced_steps=counters.coalesced_steps,
         dropped_steps=counters.dropped_steps,
         connections=counters.connections,
+        memory_limited_steps=counters.memory_limited_steps,
     )
 
 
