@@ -28,6 +28,7 @@ def drive(
     off: float,
     looking: float | None = None,
     tried: bool = True,
+    size: int = 5,
 ) -> list[Drafting]:
     """The states over `seconds` of steps of 20 ms."""
     states = []
@@ -40,6 +41,7 @@ def drive(
                 off=off,
                 step_seconds=STEP,
                 tried=tried,
+                size=size,
             )
         )
     return states
@@ -63,15 +65,32 @@ def test_a_moment_that_does_not_pay_changes_nothing() -> None:
 def test_what_is_only_hoped_for_is_tried_at_once() -> None:
     """And once: as soon as it was measured, only what adds up counts. Where there is no hope, never."""
     switch = OffSwitch()
-    assert (
-        switch.consider(speculating=99.0, looking=90.0, off=98.0, step_seconds=STEP, tried=False)
-        is Drafting.ON
-    )
-    assert (
-        switch.consider(speculating=99.0, looking=90.0, off=100.0, step_seconds=STEP, tried=False)
-        is Drafting.OFF
-    )
+    assert drive(switch, STEP, speculating=99.0, off=98.0, tried=False) == [Drafting.ON]
+    assert drive(switch, STEP, speculating=99.0, off=100.0, tried=False) == [Drafting.OFF]
     assert set(drive(OffSwitch(), 1.0, speculating=99.0, off=100.0)) == {Drafting.ON}
+
+
+def visit(switch: OffSwitch, crowd_seconds: float) -> list[Drafting]:
+    """Some seconds of a crowd for which off is a tenth better, then of a few for whom it is far worse."""
+    states = drive(switch, crowd_seconds, speculating=90.0, off=100.0, size=5)
+    return states + drive(switch, max(crowd_seconds, 1.0), speculating=200.0, off=100.0, size=0)
+
+
+def test_a_load_at_which_off_has_paid_is_known_when_it_comes_back() -> None:
+    """The first time it takes two seconds, from then on none; another load has to show it for itself."""
+    switch = OffSwitch()
+    assert visit(switch, 10.0)[0] is Drafting.ON
+    assert switch.state is Drafting.ON
+    assert visit(switch, 10.0)[0] is Drafting.OFF
+    assert drive(switch, 1.0, speculating=90.0, off=100.0, size=4)[-1] is Drafting.ON
+
+
+def test_a_load_that_does_not_stay_is_not_known_for_long() -> None:
+    """Visits too short to pay for a switch: one at once that was wrong, and no more."""
+    switch = OffSwitch()
+    visit(switch, 10.0)
+    offs = [visit(switch, 0.5)[0] is Drafting.OFF for _ in range(20)]
+    assert offs == [True, *[False] * 19]
 
 
 def test_equals_do_not_flap() -> None:

@@ -26,9 +26,11 @@ def check_hazards(found: Sequence[float], evidence: Sequence[float], told: Traff
     assert max(map(abs, errors.values())) < 0.04, errors
 
 
-def check_near_best(recording: Recording, world: World, least: float = 0.95) -> Efficiency:
+def check_near_best(
+    recording: Recording, world: World, least: float = 0.95, *, mixed: bool = False
+) -> Efficiency:
     """The lengths that were used give nearly what the best ones would have given to the same batches."""
-    reached = efficiency(recording, world)
+    reached = efficiency(recording, world, mixed=mixed)
     assert reached.found > least * reached.best, (reached, recording.lengths)
     return reached
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import accumulate, product
 from operator import mul
@@ -13,6 +13,7 @@ from support.scripted.costs import Costs, Shape
 from support.scripted.recording import Recording, run_fixed
 from support.scripted.traffic import TrafficClass
 from support.scripted.world import World, uniform_plan
+from turbospec.sidecar.core.types import Disturbance
 
 # The first steps have no drafts yet.
 WARM_UP_STEPS = 5
@@ -47,11 +48,13 @@ class Efficiency:
     best: float
 
 
-def efficiency(recording: Recording, world: World) -> Efficiency:
+def efficiency(recording: Recording, world: World, *, mixed: bool = False) -> Efficiency:
     """What came of the undisturbed steps of a recording, beside what was possible, by brute force.
 
-    Classes are told apart by label, and every length from 0 to the longest is tried for each.
+    Classes are told apart by label, and every length from 0 to the longest is tried for each. `mixed`: of
+    steps with prompts, as if these were free: whatever the lengths, as many come with as many tokens.
     """
+    wanted = {Disturbance.PREFILL} if mixed else set()
     traffic = {each.label: each for each in world.traffic}
     lengths = world.capabilities.candidate_lengths
     costs = world.machine.costs
@@ -70,13 +73,13 @@ def efficiency(recording: Recording, world: World) -> Efficiency:
 
     found, uniform, best = [], [], []
     for step in recording.steps:
-        if step.disturbances or not step.requests:
+        if step.disturbances != wanted or not step.requests:
             continue
         tokens = sum(
             expected_tokens(traffic[info.label], verified)
             for info, verified in zip(step.requests, step.verified, strict=True)
         )
-        found.append(_Rate(tokens, step.stated_seconds))
+        found.append(_Rate(tokens, costs.seconds(replace(step.shape, prefill_tokens=0))))
         batch = tuple(sorted(Counter(info.label for info in step.requests).items()))
         # Context depends on no length: batches that differ in it only differ where it costs something.
         of_batch = tried(batch, step.shape.context_tokens if costs.context_token else 0)

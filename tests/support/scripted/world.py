@@ -78,11 +78,16 @@ class World:
         self.machine = machine or Machine()
         self.steps = 0
         self._prefill = prefill
+        self._every_step = 0
         self._draw = np.random.default_rng(seed)
         self._live: list[Request] = []
         self._entered: list[RequestInfo] = []
         self._requests = 0
         self._refill()
+
+    def compute_prompts(self, every_step: int) -> None:
+        """From now on every step also computes so many tokens of prompts that are no request's yet."""
+        self._every_step = every_step
 
     @property
     def live(self) -> tuple[RequestInfo, ...]:
@@ -99,7 +104,7 @@ class World:
         verified: list[int] = []
         accepted: list[int] = []
         context_tokens: list[int] = []
-        emitted = prefill_tokens = 0
+        emitted, prefill_tokens = 0, self._every_step
         for request in self._live:
             tokens = 1
             if request.prompted:

@@ -5,6 +5,8 @@ Pure: no clock, no unseeded randomness, no I/O. The same observations give the s
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from turbospec.sidecar.core.acceptance import AcceptanceEstimator
 from turbospec.sidecar.core.availability import AvailabilityEstimator
@@ -12,8 +14,9 @@ from turbospec.sidecar.core.clamping import Limits
 from turbospec.sidecar.core.cost_cells import CostCells
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.errors import PolicyError
-from turbospec.sidecar.core.latency import LatencyModel, is_undisturbed
+from turbospec.sidecar.core.latency import LatencyModel, is_mixed, is_undisturbed
 from turbospec.sidecar.core.meter import GoodputMeter
+from turbospec.sidecar.core.mixed import MixedSteps
 from turbospec.sidecar.core.optimizer import Batch
 from turbospec.sidecar.core.policies import Lengths, View, parse_policy
 from turbospec.sidecar.core.prefill import PrefillCosts
@@ -63,7 +66,9 @@ class EngineController:
     def _start_estimators(self) -> None:
         self._acceptance = AcceptanceEstimator(self._capabilities.max_length)
         self._availability = AvailabilityEstimator()
-        self._latency = LatencyModel(self._capabilities)
+        self._decode_costs = LatencyModel(self._capabilities)
+        self._mixed_costs: LatencyModel | None = None
+        self._mixed_steps = MixedSteps()
         self._prefill = PrefillCosts()
         for info in self._requests.infos():
             self._acceptance.open(info.slot, info.label)
@@ -79,10 +84,10 @@ class EngineController:
         self._decision_holds = False
         for info in obs.opened:
             self._admit(info)
-        self._learn_time(obs)
+        timed = self._learn_time(obs)
         self._learn_drafts(obs)
         self._requests.observe(obs)
-        self._policy.observe(obs)
+        self._policy.observe(obs, timed=timed)
         self._requests.close(obs.closed_slots)
 
     def start_from(self, cells: tuple[CostCell, ...], *, same_engine: bool) -> None:
@@ -98,7 +103,7 @@ class EngineController:
         ]
         if not usable:
             return
-        self._latency.seed(usable, same_engine=same_engine)
+        self._decode_costs.seed(usable, same_engine=same_engine)
         if same_engine:
             self._cells.load(usable)
         self._decision_holds = False
@@ -232,28 +237,53 @@ class EngineController:
         self._acceptance.open(info.slot, info.label)
         self._availability.open(info.slot)
 
-    def _learn_time(self, obs: Observation) -> None:
+    @property
+    def _latency(self) -> LatencyModel:
+        """The cost model of the steps that the engine makes now."""
+        if not self._mixed_steps.constant:
+            return self._decode_costs
+        if self._mixed_costs is None:
+            self._mixed_costs = LatencyModel(self._capabilities, mixed=True)
+            if cells := self._cells.cells():
+                self._mixed_costs.seed(cells, same_engine=True)
+        return self._mixed_costs
+
+    def _learn_time(self, obs: Observation) -> bool:
+        """Whether the cost model learned from the duration."""
         if obs.duration is None:
-            return
+            return False
         probing = self._newest is not None and self._newest.reason is Reason.PROBE
         self._meter.add_time(obs.duration, probing, obs.steps)
         if obs.slots.size < obs.steps:
-            return
+            return False
+        alone, mixed = is_undisturbed(obs), is_mixed(obs)
+        if alone or mixed:
+            self._mixed_steps.observe(mixed=mixed)
         # Where several steps are undisturbed they had no drafts, so that they were alike.
         n, context = obs.slots.size // obs.steps, int(obs.context_tokens.sum()) // obs.steps
         tokens, seconds = n + int(obs.verified.sum()) // obs.steps, obs.duration / obs.steps
         ragged = bool(np.count_nonzero(obs.verified != obs.verified[0]))
         shape = StepShape(context, n, obs.proposal_length, ragged, obs.drafter_skipped)
-        if self._latency.fitted:
-            self._prefill.observe(obs, obs.steps * self._latency.step_seconds(float(tokens), shape))
-        if obs.disturbances:
-            return
-        idle = self._idle_goodput(n, context)
-        predicted = self._newest.predicted_goodput if self._newest else None
-        self._meter.add_report(obs.emitted_tokens, obs.duration, predicted, idle, obs.steps)
-        if is_undisturbed(obs):
-            self._latency.observe(seconds, tokens, shape)
+        latency = self._latency
+        decoding = obs.steps * latency.step_seconds(float(tokens), shape) if latency.fitted else 0.0
+        if latency.fitted:
+            self._prefill.observe(obs, decoding)
+        learns = mixed if latency.mixed else alone
+        if mixed and latency.mixed:
+            shape = replace(shape, prompt_tokens=obs.prefill_tokens)
+        if (learns and latency.fitted) or not obs.disturbances:
+            # Of a mixed step, decoding's part.
+            part = (
+                min(decoding / latency.expected_seconds(tokens, shape), 1.0) if shape.prompt_tokens else 1.0
+            )
+            idle = self._idle_goodput(n, context)
+            predicted = self._newest.predicted_goodput if self._newest else None
+            self._meter.add_report(obs.emitted_tokens, part * obs.duration, predicted, idle, obs.steps)
+        if alone:
             self._cells.add(seconds, tokens, shape)
+        if learns:
+            latency.observe(seconds, tokens, shape)
+        return learns
 
     def _learn_drafts(self, obs: Observation) -> None:
         if obs.slots.size:

@@ -43,6 +43,8 @@ _PRIOR_TOKEN = 0.02
 _PRIOR_DRAFTER = {"drafter_runs": 0.05, "drafter_runs_times_requests": 1e-3}
 # Losing the captured graph costs launches: a part of the step, unknown until a ragged step was seen.
 _PRIOR_RAGGED = 0.3
+# Only of steps that compute prompts too. Prompt tokens come many at a time, and cost less than others.
+_PRIOR_PROMPT_TOKEN = 0.01
 
 
 def octave(requests: int) -> int:
@@ -59,13 +61,14 @@ Tokens = TypeVar("Tokens", float, FloatArray)
 
 @dataclass(frozen=True, slots=True)
 class StepShape:
-    """A step but for its target tokens. `context_tokens` is the total over its `requests`."""
+    """A step but for its target tokens. `context_tokens` is the total over its `requests`, which decode."""
 
     context_tokens: int
     requests: int
     proposal_length: int
     ragged: bool = False
     drafter_skipped: bool = False
+    prompt_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,13 +82,16 @@ class Costs:
 
 
 class CostFeatures:
-    """The features of one engine's steps."""
+    """The features of one engine's steps: of decode steps, or of `mixed` ones, which compute prompts too."""
 
-    def __init__(self, capabilities: Capabilities) -> None:
-        self._graph_sizes = np.array(capabilities.graph_sizes, dtype=np.float64)
+    def __init__(self, capabilities: Capabilities, *, mixed: bool = False) -> None:
+        # Graphs are captured for steps that only decode.
+        graph_sizes = () if mixed else capabilities.graph_sizes
+        self._graph_sizes = np.array(graph_sizes, dtype=np.float64)
+        self._mixed = mixed
         self._saves_draft_cost = capabilities.proposal_saves_draft_cost
         self._max_length = capabilities.max_length
-        self._ragged_costs = capabilities.ragged_breaks_graphs
+        self._ragged_costs = capabilities.ragged_breaks_graphs and not mixed
         scalars = _PRIOR | (_PRIOR_DRAFTER if capabilities.deep_off else {})
         self._scalar_count = len(scalars)
         ramps = [f"target_tokens_{low}_to_{high}" for low, high in pairwise(_EDGES)]
@@ -94,6 +100,9 @@ class CostFeatures:
         if self._ragged_costs:
             self.names = (*self.names, "ragged_step")
             prior.append(_PRIOR_RAGGED)
+        if mixed:
+            self.names = (*self.names, "prompt_tokens")
+            prior.append(_PRIOR_PROMPT_TOKEN)
         self.prior: FloatArray = np.array(prior)
         self.ramp_columns = slice(len(scalars), len(scalars) + RAMPS)
 
@@ -101,8 +110,11 @@ class CostFeatures:
         """One step's features, shape (F,)."""
         computed = self._padded_one(float(tokens))
         ramps = [min(max(computed - knot, 0.0), width) for knot, width in _RAMPS]
+        scalars = self._scalars(shape, shape.proposal_length)
+        # At most one of the two is there.
         ragged = [float(shape.ragged)] if self._ragged_costs else []
-        return np.array([*self._scalars(shape, shape.proposal_length), *ramps, *ragged])
+        prompts = [float(shape.prompt_tokens)] if self._mixed else []
+        return np.array([*scalars, *ramps, *ragged, *prompts])
 
     def costs(self, coefficients: FloatArray) -> Costs:
         """What `seconds` needs of the coefficients."""

@@ -18,7 +18,7 @@ from turbospec.sidecar.core.clocks import decay
 from turbospec.sidecar.core.cost_cells import shape_of
 from turbospec.sidecar.core.cost_features import RAMPS, CostFeatures, StepShape, Tokens, octave
 from turbospec.sidecar.core.speed import WINDOW, MachineSpeed
-from turbospec.sidecar.core.types import Capabilities, CostCell, FloatArray, Observation
+from turbospec.sidecar.core.types import Capabilities, CostCell, Disturbance, FloatArray, Observation
 
 # The shape of an engine's cost hardly changes, and lengths that do not pay are seen once in a hundred
 # steps, so memory is long. What does change is the machine's speed, which is followed apart.
@@ -77,11 +77,26 @@ def is_undisturbed(observation: Observation) -> bool:
     )
 
 
-class LatencyModel:
-    """Step time of one engine, learned from its undisturbed steps."""
+def is_mixed(observation: Observation) -> bool:
+    """Whether it is one step that computed prompts beside decoding, and nothing else disturbed it."""
+    return (
+        observation.duration is not None
+        and observation.disturbances == {Disturbance.PREFILL}
+        and observation.slots.size > 0
+        and observation.steps == 1
+    )
 
-    def __init__(self, capabilities: Capabilities) -> None:
-        self._features = CostFeatures(capabilities)
+
+class LatencyModel:
+    """Step time of one engine, learned from its undisturbed steps.
+
+    `mixed`: learned from steps that computed prompts beside decoding, when there are no others (see `mixed`).
+    Predictions are of their decoding all the same.
+    """
+
+    def __init__(self, capabilities: Capabilities, *, mixed: bool = False) -> None:
+        self.mixed = mixed
+        self._features = CostFeatures(capabilities, mixed=mixed)
         # Columns are scaled by the prior's shape, so that every unknown is a step time in seconds.
         self._shape = self._features.prior
         size = self._shape.size
@@ -154,6 +169,10 @@ class LatencyModel:
     def steps_seconds(self, tokens: FloatArray, shape: StepShape, lengths: tuple[int, ...]) -> FloatArray:
         """The same for several lengths, all with the drafter: `tokens` has a row for each, (P, M)."""
         return self._speed.factor * self._features.steps_seconds(self._costs, tokens, shape, lengths)
+
+    def expected_seconds(self, tokens: int, shape: StepShape) -> float:
+        """Predicted seconds of a step as it is, with its prompts; 0 until `ready`."""
+        return self._speed.factor * float(self._features.row(tokens, shape) @ self._coefficients)
 
     def observe(self, seconds: float, tokens: int, shape: StepShape) -> None:
         """Learns from an undisturbed step that took `seconds`, above 0, or from the mean of several alike."""

@@ -6,8 +6,10 @@ a price, paid in speculation forgone until they are replaced. So neither state i
 one moment. What the other state would have gained adds up, and the state changes when the sum exceeds the
 price: the ski-rental rule, which never loses more than twice what hindsight would.
 
-Only the first time that off is hoped to pay, with so many requests, it is tried at once: what it is worth is
-not known better by waiting, and it costs the requests that run just then their speculation, once.
+In two cases it does not wait. The first time that off is hoped to pay, with so many requests, it is tried at
+once: what it is worth is not known better by waiting, and it costs the requests that run just then their
+speculation, once. And where, with about as many requests, it has paid for the switch the last time, it is
+taken to do so again: loads come back, and stay for as long as they did.
 """
 
 from __future__ import annotations
@@ -43,30 +45,56 @@ class OffSwitch:
         self._regret = 0.0
         # Seconds of goodput: earned while off, spent on looks.
         self._budget = 0.0
+        # Batch sizes, by octave, at which off has paid for the switch.
+        self._paid: set[int] = set()
+        # That of the last switch to off, and the seconds that off has gained since.
+        self._size = 0
+        self._gained = 0.0
 
     def spend(self, seconds: float) -> None:
         """Steps of `seconds` were seen."""
         self._elapsed += seconds
 
     def consider(
-        self, *, speculating: float, looking: float, off: float, step_seconds: float, tried: bool
+        self,
+        *,
+        speculating: float,
+        looking: float,
+        off: float,
+        step_seconds: float,
+        tried: bool,
+        size: int,
     ) -> Drafting:
         """The state from now on. Goodputs are predictions in tokens/s, above 0.
 
         `speculating`: of the best lengths if every request could speculate; `off`: without the drafter, and
         `tried`: whether that rests on measurement; `looking`: of what a look does now. `step_seconds`: of one
-        step without the drafter.
+        step without the drafter. `size`: the octave of the batch size.
         """
         elapsed, self._elapsed = self._elapsed, 0.0
         on = self.state is Drafting.ON
         gain = off / speculating if on else speculating / off
         self._regret = max(0.0, self._regret + (gain - 1.0) * elapsed)
-        if self._regret > SWITCH_SECONDS or (on and not tried and off > speculating):
-            self._regret = self._budget = 0.0
-            self.state = Drafting.OFF if on else Drafting.ON
+        if not on:
+            self._gained += (off / speculating - 1.0) * elapsed
+        at_once = on and off > speculating and (not tried or size in self._paid)
+        if self._regret > SWITCH_SECONDS or at_once:
+            self._switch(size)
         elif not on:
             self._pace(elapsed, max(1.0 - looking / off, 0.0), step_seconds)
         return self.state
+
+    def _switch(self, size: int) -> None:
+        self._regret = self._budget = 0.0
+        if self.state is Drafting.ON:
+            self.state = Drafting.OFF
+            self._size, self._gained = size, 0.0
+            return
+        self.state = Drafting.ON
+        if self._gained >= SWITCH_SECONDS:
+            self._paid.add(self._size)
+        else:
+            self._paid.discard(self._size)
 
     def _pace(self, elapsed: float, lost_share: float, step_seconds: float) -> None:
         """Starts and ends looks within their budget. `lost_share`: of the goodput, while looking."""

@@ -78,8 +78,8 @@ class Policy(Protocol):
         """The specification that makes this policy."""
         ...
 
-    def observe(self, observation: Observation) -> None:
-        """One valid observation."""
+    def observe(self, observation: Observation, *, timed: bool) -> None:
+        """One valid observation. `timed`: the cost model learned from its duration."""
         ...
 
     def decide(self, view: View) -> Lengths:

@@ -18,7 +18,7 @@ class FixedPolicy:
         self._skip_drafter = skip_drafter
         self.spec = spec
 
-    def observe(self, observation: Observation) -> None:
+    def observe(self, observation: Observation, *, timed: bool) -> None:
         """Learns nothing."""
 
     def decide(self, view: View) -> Lengths:

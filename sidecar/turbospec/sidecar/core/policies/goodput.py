@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from turbospec.sidecar.core.cost_features import octave
 from turbospec.sidecar.core.exploration import HOPELESS_GAP, LearningSchedule, ProbeBudget
-from turbospec.sidecar.core.latency import is_undisturbed
 from turbospec.sidecar.core.off import Drafting, OffSwitch
 from turbospec.sidecar.core.optimizer import Freedom, Option, best, compare, uniform
 from turbospec.sidecar.core.policies.base import Lengths, View
@@ -25,15 +24,16 @@ class GoodputPolicy:
     spec = "goodput"
 
     def __init__(self) -> None:
-        # By octave of the batch size: what lengths cost alone says little of what they cost in a crowd.
-        self._schedules: dict[int, LearningSchedule] = {}
+        # By octave of the batch size: what lengths cost alone says little of what they cost in a crowd. And
+        # by whether steps compute prompts too.
+        self._schedules: dict[tuple[int, bool], LearningSchedule] = {}
         self._learning: LearningSchedule | None = None
         self._probes = ProbeBudget()
         self._switch = OffSwitch()
         self._shadow = False
         self._current: int | None = None
 
-    def observe(self, observation: Observation) -> None:
+    def observe(self, observation: Observation, *, timed: bool) -> None:
         """Advances learning or the probes' budget."""
         if not observation.slots.size:
             return
@@ -42,7 +42,7 @@ class GoodputPolicy:
         if self._shadow:
             return
         if self._learning is not None and not self._learning.done:
-            self._learning.advance(timed=is_undisturbed(observation))
+            self._learning.advance(timed=timed)
         elif observation.duration is not None:
             self._probes.spend(observation.duration)
 
@@ -124,7 +124,12 @@ class GoodputPolicy:
         looking = 1.0 / (1.0 / look.goodput + view.drafter_prefill_seconds)
         tried = view.latency.off_was_tried(view.requests)
         state = self._switch.consider(
-            speculating=on, looking=looking, off=off, step_seconds=seconds, tried=tried
+            speculating=on,
+            looking=looking,
+            off=off,
+            step_seconds=seconds,
+            tried=tried,
+            size=octave(view.requests),
         )
         if state is Drafting.ON:
             return None
@@ -149,15 +154,16 @@ class GoodputPolicy:
         )
 
     def _schedule(self, view: View) -> LearningSchedule:
-        size = octave(view.requests)
-        if size not in self._schedules:
+        kind = octave(view.requests), view.latency.mixed
+        if kind not in self._schedules:
+            latency = view.latency
             # What an earlier policy's steps taught need not be looked at again.
-            self._schedules[size] = LearningSchedule(
+            self._schedules[kind] = LearningSchedule(
                 _looks(view.capabilities, view.capabilities.candidate_lengths),
                 view.capabilities.static_length,
-                lambda length: view.latency.steps_at(view.requests, length),
+                lambda length: latency.steps_at(view.requests, length),
             )
-        return self._schedules[size]
+        return self._schedules[kind]
 
     def _steadied(self, top: Option, options: list[Option]) -> Option:
         current = next((o for o in options if o.proposal_length == self._current), top)

@@ -17,7 +17,7 @@ class RandomLengthsPolicy:
         self._draw = np.random.default_rng(seed)
         self.spec = spec
 
-    def observe(self, observation: Observation) -> None:
+    def observe(self, observation: Observation, *, timed: bool) -> None:
         """Learns nothing."""
 
     def decide(self, view: View) -> Lengths:

@@ -34,7 +34,7 @@ class TurboSpec2024Policy:
         self._decided_at = 0
         self._candidates: tuple[Candidate, ...] = ()
 
-    def observe(self, observation: Observation) -> None:
+    def observe(self, observation: Observation, *, timed: bool) -> None:  # noqa: ARG002 - the contract's
         """Adds to the window of drafted tokens."""
         self._steps += observation.steps
         drafted, accepted = int(observation.verified.sum()), int(observation.accepted.sum())
