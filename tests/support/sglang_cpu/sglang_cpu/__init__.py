@@ -1,0 +1,1 @@
+"""What SGLang leaves out on CPUs although it works there."""

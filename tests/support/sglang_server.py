@@ -1,0 +1,30 @@
+"""SGLang's HTTP server as a process. Load on it: `support.vllm_server.Load`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from support import vllm_server
+from support.sglang_setup import EngineOptions
+from support.sidecar import SOURCE_ROOTS
+
+
+class Server(vllm_server.Server):
+    """`python -m sglang.launch_server`, all of SGLang's processes; as vLLM's server in what can be asked of it."""
+
+    def __init__(self, options: EngineOptions, port: int, log: Path) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self.model = options.model
+        self._log = log
+        command = [sys.executable, "-m", "sglang.launch_server", "--port", str(port), *options.flags()]
+        # Else its scheduler looks for requests without a pause, which takes a core from all that is tested.
+        command += ["--sleep-on-idle", "--skip-server-warmup"]
+        environ = {**os.environ, "PYTHONPATH": SOURCE_ROOTS, **options.environment()}
+        with log.open("wb") as output:
+            # A group of its own: SGLang's schedulers and its detokenizer are children of the server.
+            self.process = subprocess.Popen(
+                command, env=environ, stdout=output, stderr=output, start_new_session=True
+            )
