@@ -27,6 +27,7 @@ from turbospec.sidecar.core.snapshots import (
     LatencySnapshot,
     RequestSnapshot,
 )
+from turbospec.sidecar.core.steadiness import Steadiness
 from turbospec.sidecar.core.types import (
     Capabilities,
     CostCell,
@@ -59,6 +60,7 @@ class EngineController:
         self._decision_holds = False
         self._shadow = False
         self._meter = GoodputMeter()
+        self._steadiness = Steadiness()
         # Measurements, not beliefs: forgetting what was learned leaves them.
         self._cells = CostCells()
         self._start_estimators()
@@ -259,7 +261,7 @@ class EngineController:
         alone, mixed = is_undisturbed(obs), is_mixed(obs)
         if alone or mixed:
             self._mixed_steps.observe(mixed=mixed)
-        # Where several steps are undisturbed they had no drafts, so that they were alike.
+        # Where several steps are undisturbed they were alike.
         n, context = obs.slots.size // obs.steps, int(obs.context_tokens.sum()) // obs.steps
         tokens, seconds = n + int(obs.verified.sum()) // obs.steps, obs.duration / obs.steps
         ragged = bool(np.count_nonzero(obs.verified != obs.verified[0]))
@@ -289,12 +291,20 @@ class EngineController:
         if obs.slots.size:
             self._meter.add_drafts(int(obs.verified.sum()), int(obs.accepted.sum()), obs.steps)
             self._acceptance.observe(obs.slots, obs.verified, obs.accepted, obs.steps)
-        # Of coalesced steps it is not known which had been asked for drafts.
-        if obs.steps == 1 and min(self._asked) > 0:
+        # Of coalesced steps only the last one's length is known. Where it is that of the report before, it
+        # was that of all: steps wait for each other while lengths stay the same.
+        constant = obs.steps == 1 or obs.proposal_length == self._asked[1]
+        # Engines that verify drafts in the step that proposes them were asked in this one.
+        if constant and min(*self._asked, obs.proposal_length) > 0 and obs.slots.size % obs.steps == 0:
             # A request's first drafts are asked for in a step that is not reported for it.
             asked = (self._requests.seen[obs.slots] > 0) & (self._requests.cap[obs.slots] > 0)
-            self._availability.observe(obs.slots[asked], obs.proposed[asked])
-        self._asked = (self._asked[1], obs.proposal_length) if obs.steps == 1 else (0, 0)
+            columns = (obs.slots, obs.proposed, asked)
+            for slots, proposed, those in zip(*(np.split(each, obs.steps) for each in columns), strict=True):
+                self._availability.observe(slots[those], proposed[those])
+        if obs.steps == 1:
+            self._asked = (self._asked[1], obs.proposal_length)
+        else:
+            self._asked = (obs.proposal_length, obs.proposal_length) if constant else (0, 0)
 
     def _decide(self) -> Decision:
         longest_cap = self._requests.longest_cap()
@@ -320,7 +330,7 @@ class EngineController:
             explanation += f"; proposing {k}, the nearest that engine, operator and callers allow"
         idle = len(self._requests) == 0
         skip_drafter = wanted.skip_drafter and self._capabilities.deep_off and k == 0
-        return Decision(
+        decision = Decision(
             proposal_length=k,
             default_verification_length=default,
             slots=slots,
@@ -332,10 +342,11 @@ class EngineController:
             predicted_step_seconds=None if idle else wanted.predicted_step_seconds,
             candidates=wanted.candidates,
             skip_drafter=skip_drafter,
-            relaxed=skip_drafter
-            and not (idle or self._shadow)
-            and self._latency.knows_skipped(batch_slots.size),
         )
+        if idle or self._shadow:
+            return decision
+        off_known = self._latency.knows_skipped(batch_slots.size)
+        return replace(decision, report_steps=self._steadiness.report_steps(decision, off_known=off_known))
 
     def _view(self, batch_slots: IntArray, context_tokens: int, limits: Limits) -> View:
         everyone = None
