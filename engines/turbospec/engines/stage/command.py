@@ -28,11 +28,11 @@ def run_command(verb: str, work: Callable[[], object], *, extras: Sequence[str] 
     if (extra := _missing_extra(extras)) is not None:
         return _fail(2, verb, f"needs the {extra!r} extra: pip install 'turbospec[{extra}]'")
     import grpc
+    from turbospec.engines.launching import NotInstalledError
     from turbospec.engines.load import LoadError
     from turbospec.engines.processes import ProcessFailedError
     from turbospec.engines.profiling.errors import OptionError, ProfilingError
     from turbospec.engines.stage.steering import NotControlledError
-    from turbospec.engines.vllm import NotInstalledError
 
     # Ended from outside or from the keyboard, by the same path; explicit, because a background job starts
     # with SIGINT ignored.
