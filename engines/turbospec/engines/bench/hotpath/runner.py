@@ -18,9 +18,9 @@ from turbospec.engines.bench.hotpath.engine import ENVIRONMENT
 from turbospec.engines.bench.hotpath.measured import StageTimes, read_plan_times, read_stage
 from turbospec.engines.bench.hotpath.plan import STAGES
 from turbospec.engines.bench.hotpath.worker import Settings
+from turbospec.engines.launching import ENGINE_ID_VARIABLE
 from turbospec.engines.processes import Children, ProcessFailedError
 from turbospec.engines.stage.controller import Controller
-from turbospec.engines.vllm import ENGINE_ID_VARIABLE
 
 _PACKAGE = "turbospec.engines.bench.hotpath"
 _START_SECONDS = 30.0
