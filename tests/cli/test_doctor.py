@@ -53,6 +53,7 @@ def test_a_missing_controller_fails_with_advice(tmp_path: Path) -> None:
     status, output = doctor(f"unix:{tmp_path / 'none.sock'}")
     assert status == 1
     assert "warn  vllm: not installed here" in output
+    assert "warn  sglang: not installed here" in output
     assert f"FAIL  control socket: {tmp_path / 'none.sock'} does not exist" in output
     assert "turbospec serve" in output
 
@@ -94,4 +95,4 @@ def test_a_file_in_the_sockets_place_is_named(tmp_path: Path) -> None:
     status, output = doctor(f"unix:{path}", TURBOSPEC_DISABLE="1")
     assert status == 1
     assert f"{path} is not a socket" in output
-    assert "warn  vllm: TURBOSPEC_DISABLE=1" in output
+    assert "warn  engines: TURBOSPEC_DISABLE=1" in output

@@ -60,6 +60,19 @@ def _switch(plan: pb.Plan) -> None:
     plan.verification_lengths[:] = [lengths.randint(0, plan.batch_proposal_length) for _ in plan.slots]
 
 
+def wandering_length(version: int, longest: int) -> int:
+    """The length of a plan of a controller that "wanders": another in each, the same for all requests."""
+    return random.Random(version).randint(0, longest)
+
+
+def _wander(plan: pb.Plan, longest: int) -> None:
+    length = wandering_length(plan.version, longest)
+    plan.batch_proposal_length = plan.default_verification_length = length
+    plan.verification_lengths[:] = [length] * len(plan.slots)
+    # Longer than any pause between two runs of a test.
+    plan.time_to_live_ms = 10_000
+
+
 def _unhurried(plan: pb.Plan) -> None:
     """From the twentieth report on it wants one in 200 ms; from the twenty-fifth on, all at once again."""
     plan.report_interval_ms = 200 if 20 <= plan.version < 25 else 0
@@ -113,6 +126,8 @@ def control(
         plan = answer(hello, report, version)
         if behaviour == "switches":
             _switch(plan)
+        if behaviour == "wanders":
+            _wander(plan, hello.max_length)
         if behaviour == "unhurried":
             _unhurried(plan)
         if behaviour in SPOILED:

@@ -47,7 +47,9 @@ def add_parser(subparsers: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "--engine", choices=["vllm"], help="also fail if this engine is missing here (default: only look)"
+        "--engine",
+        choices=["vllm", "sglang"],
+        help="also fail if this engine is missing here (default: only look)",
     )
     parser.set_defaults(func=run)
 
@@ -66,7 +68,9 @@ def run(args: argparse.Namespace) -> int:
 def _checks(engine: str | None) -> Iterator[Check]:
     yield from _versions()
     yield from _extras()
+    yield from _disabled()
     yield from _vllm(required=engine == "vllm")
+    yield from _sglang(required=engine == "sglang")
     yield from _control()
 
 
@@ -95,35 +99,71 @@ def _extras() -> Iterator[Check]:
             yield Check(OK, f"extra {extra}", "installed")
 
 
-def _vllm(*, required: bool) -> Iterator[Check]:
-    from turbospec.adapters.vllm import compat
+def _disabled() -> Iterator[Check]:
     from turbospec.adapters.vllm.refusal import DISABLE_VARIABLE
 
     if os.environ.get(DISABLE_VARIABLE):
         advice = f"unset {DISABLE_VARIABLE} to let engines started from here be controlled"
-        yield Check(WARN, "vllm", f"{DISABLE_VARIABLE}={os.environ[DISABLE_VARIABLE]}", advice)
-    if importlib.util.find_spec("vllm") is None:
-        advice = "run this in the engine's environment, or install vLLM there"
-        yield Check(FAIL if required else WARN, "vllm", "not installed here", advice)
-        return
+        yield Check(WARN, "engines", f"{DISABLE_VARIABLE}={os.environ[DISABLE_VARIABLE]}", advice)
+
+
+def _vllm(*, required: bool) -> Iterator[Check]:
+    from turbospec.adapters.vllm import compat
+
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its own start-up lines are no part of the answer
+    for check in _engine("vllm", compat, required=required):
+        yield check
+        if check.subject == "vllm" and check.level == OK:
+            yield from _cpu_fault()
+
+
+def _sglang(*, required: bool) -> Iterator[Check]:
+    from turbospec.adapters.sglang import compat
+
+    yield from _engine("sglang", compat, required=required)
+    if importlib.util.find_spec("sglang") is not None:
+        yield _entry_point()
+
+
+def _engine(name: str, compat: Any, *, required: bool) -> Iterator[Check]:
+    """What an engine's adapter says of the one installed here; `compat` is its module for that."""
+    if importlib.util.find_spec(name) is None:
+        advice = "run this in the engine's environment, or install it there"
+        yield Check(FAIL if required else WARN, name, "not installed here", advice)
+        return
     tested = ", ".join(compat.TESTED_VERSIONS)
     try:
         version, missing = compat.engine_version(), compat.missing_hooks()
     except Exception as error:  # noqa: BLE001 - a broken installation fails to import in ways of its own
         advice = "the engine would not start either; repair its installation"
-        yield Check(FAIL, "vllm", f"cannot be imported: {type(error).__name__}: {error}", advice)
+        yield Check(FAIL, name, f"cannot be imported: {type(error).__name__}: {error}", advice)
         return
     if compat.is_tested(version):
-        yield Check(OK, "vllm", f"{version}, a tested version")
-        yield from _cpu_fault()
+        yield Check(OK, name, f"{version}, a tested version")
     else:
-        yield Check(WARN, "vllm", f"{version} is not a tested version", f"tested: {tested}")
+        yield Check(WARN, name, f"{version} is not a tested version", f"tested: {tested}")
     if missing:
-        advice = f"the adapter would refuse and leave vLLM uncontrolled; use a tested version ({tested})"
-        yield Check(FAIL, "vllm hooks", "; ".join(missing), advice)
+        advice = (
+            f"the adapter would refuse and leave the engine uncontrolled; use a tested version ({tested})"
+        )
+        yield Check(FAIL, f"{name} hooks", "; ".join(missing), advice)
     else:
-        yield Check(OK, "vllm hooks", "all there")
+        yield Check(OK, f"{name} hooks", "all there")
+
+
+def _entry_point() -> Check:
+    """SGLang finds the adapter by it, and by nothing else."""
+    from turbospec.engines.sglang import PLUGIN, PLUGINS_VARIABLE
+
+    allowed = os.environ.get(PLUGINS_VARIABLE)
+    found = any(each.name == PLUGIN for each in importlib.metadata.entry_points(group="sglang.srt.plugins"))
+    if not found:
+        advice = "install turbospec's wheel beside SGLang; a folder on PYTHONPATH has no entry points"
+        return Check(FAIL, "sglang plug-in", "its entry point is not there", advice)
+    if allowed and PLUGIN not in [name.strip() for name in allowed.split(",")]:
+        advice = f"add {PLUGIN} to it; `turbospec engine sglang` does so by itself"
+        return Check(WARN, "sglang plug-in", f"{PLUGINS_VARIABLE}={allowed} leaves it out", advice)
+    return Check(OK, "sglang plug-in", "SGLang will find it")
 
 
 def _cpu_fault() -> Iterator[Check]:

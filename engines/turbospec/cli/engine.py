@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,13 @@ Starts vLLM with TurboSpec's scheduler and becomes it: signals and the exit stat
 after -- is passed on as it is, so `vllm serve MODEL …` becomes `turbospec engine vllm -- MODEL …`.
 num_speculative_tokens is the longest proposal, and the length that applies without a controller.
 TURBOSPEC_DISABLE=1 in the environment starts the stock scheduler.
+"""
+
+_SGLANG = """\
+Starts SGLang with TurboSpec's plug-in switched on and becomes it: signals and the exit status are SGLang's.
+Everything after -- is passed on as it is, so `python -m sglang.launch_server --model-path MODEL …` becomes
+`turbospec engine sglang -- --model-path MODEL …`. speculative_num_steps is the longest proposal, and the
+length that applies without a controller. TURBOSPEC_DISABLE=1 in the environment switches the plug-in off.
 """
 
 _MAKE_MODELS = """\
@@ -25,21 +33,39 @@ def add_parser(subparsers: Any) -> None:
     """Adds `engine` with its subverbs."""
     parser = subparsers.add_parser(
         "engine",
-        help="start an engine under control (vllm); make models to try it with (make-models)",
+        help="start an engine under control (vllm, sglang); make models to try it with (make-models)",
         description="Starts engines under control, and makes models to try it with.",
     )
     subverbs = parser.add_subparsers(title="subverbs", metavar="SUBVERB", required=True)
-    _add_vllm(subverbs)
+    _add_launcher(subverbs, "vllm", "vLLM", "vllm serve", "MODEL --speculative-config …", _VLLM, run_vllm)
+    _add_launcher(
+        subverbs,
+        "sglang",
+        "SGLang",
+        "sglang.launch_server",
+        "--model-path MODEL --speculative-algorithm …",
+        _SGLANG,
+        run_sglang,
+    )
     _add_make_models(subverbs)
 
 
-def _add_vllm(subverbs: Any) -> None:
+def _add_launcher(
+    subverbs: Any,
+    engine: str,
+    name: str,
+    program: str,
+    arguments: str,
+    description: str,
+    run: Callable[[argparse.Namespace], int],
+) -> None:
+    """Adds the subverb `engine`, which starts `program` of the engine that people call `name`."""
     parser = subverbs.add_parser(
-        "vllm",
-        help="start vLLM under control: turbospec engine vllm -- MODEL --speculative-config …",
-        usage="turbospec engine vllm [--print] [--control-address ADDRESS] [--engine-id ID] -- "
-        "<arguments of vllm serve>",
-        description=_VLLM,
+        engine,
+        help=f"start {name} under control: turbospec engine {engine} -- {arguments}",
+        usage=f"turbospec engine {engine} [--print] [--control-address ADDRESS] [--engine-id ID] -- "
+        f"<arguments of {program}>",
+        description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -57,10 +83,10 @@ def _add_vllm(subverbs: Any) -> None:
     parser.add_argument(
         "--engine-id",
         metavar="ID",
-        help="the engine's name for people (default: $TURBOSPEC_ENGINE_ID, else vllm-<host>-<port>)",
+        help=f"the engine's name for people (default: $TURBOSPEC_ENGINE_ID, else {engine}-<host>-<port>)",
     )
-    parser.add_argument("vllm_arguments", nargs="*", metavar="ARGUMENT", help="what `vllm serve` takes")
-    parser.set_defaults(func=run_vllm)
+    parser.add_argument("engine_arguments", nargs="*", metavar="ARGUMENT", help=f"what `{program}` takes")
+    parser.set_defaults(func=run)
 
 
 def _add_make_models(subverbs: Any) -> None:
@@ -87,19 +113,38 @@ def _add_make_models(subverbs: Any) -> None:
 
 def run_vllm(args: argparse.Namespace) -> int:
     """Starts vLLM, or prints how. Returns 2 for arguments that cannot be controlled."""
-    from turbospec.adapters.address import AddressError
     from turbospec.engines import vllm
-    from turbospec.engines.vllm_arguments import ArgumentError
+
+    return _launch(args, vllm.installed_command, vllm.controlled_command, ("vllm", "serve"))
+
+
+def run_sglang(args: argparse.Namespace) -> int:
+    """Starts SGLang, or prints how. Returns 2 for arguments that cannot be controlled."""
+    from turbospec.engines import sglang
+
+    program = ("python", "-m", "sglang.launch_server")
+    return _launch(args, sglang.installed_command, sglang.controlled_command, program)
+
+
+def _launch(
+    args: argparse.Namespace,
+    installed: Callable[[], Sequence[str]],
+    controlled: Callable[..., Any],
+    elsewhere: Sequence[str],
+) -> int:
+    """`installed` says how the engine is started here; where it is not, `elsewhere` is what is printed."""
+    from turbospec.adapters.address import AddressError
+    from turbospec.engines.launching import ArgumentError, NotInstalledError
 
     try:
-        program = vllm.installed_command()
-    except vllm.NotInstalledError as error:
+        program = installed()
+    except NotInstalledError as error:
         if not args.print_only:
             return _fail(error)
-        program = ("vllm", "serve")
+        program = elsewhere
     try:
-        command = vllm.controlled_command(
-            program, args.vllm_arguments, control=args.control_address, engine_id=args.engine_id
+        command = controlled(
+            program, args.engine_arguments, control=args.control_address, engine_id=args.engine_id
         )
     except (ArgumentError, AddressError) as error:
         return _fail(error)

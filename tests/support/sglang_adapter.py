@@ -1,0 +1,112 @@
+"""Looks at, and breaks, the adapter inside a real SGLang engine. See `Engine.call`."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+
+def wait_connected(scheduler: Any, seconds: float = 30) -> None:
+    """Returns once the controller has answered."""
+    controller = scheduler._turbospec._controller
+    deadline = time.monotonic() + seconds
+    while not controller.connected:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not connected within {seconds:g} s: {controller.fallbacks()}")
+        time.sleep(0.02)
+
+
+def controlled(scheduler: Any) -> bool:
+    """Whether the adapter is there and was not disabled."""
+    control = getattr(scheduler, "_turbospec", None)
+    return control is not None and control.enabled
+
+
+def hooked(_: Any) -> list[str]:
+    """Those of the adapter's hooks that are in place in this process."""
+    from turbospec.adapters.sglang import compat
+
+    return [name for name in compat.HOOKED if hasattr(compat.resolve(name), "__wrapped__")]
+
+
+def missing_hooks(_: Any) -> list[str]:
+    """What the adapter says that this SGLang lacks."""
+    from turbospec.adapters.sglang import compat
+
+    return compat.missing_hooks()
+
+
+def missing_when_changed(_: Any) -> tuple[list[str], int]:
+    """The same for one that was changed, and how many hooks the plug-in then registers."""
+    import os
+    from unittest.mock import patch
+
+    from sglang.srt.managers.schedule_batch import Req
+    from sglang.srt.managers.scheduler import Scheduler
+    from sglang.srt.plugins.hook_registry import HookRegistry
+    from turbospec.adapters.sglang import compat, plugin
+
+    def renamed(self: Any, batch: Any, output: Any) -> None: ...
+
+    def fewer(self: Any, rid: str) -> None:
+        self.rid = rid
+
+    aborts = Scheduler.send_abort_output
+    del Scheduler.send_abort_output
+    try:
+        with (
+            patch.object(Scheduler, "process_batch_result", renamed),
+            patch.object(Req, "__init__", fewer),
+            patch.object(HookRegistry, "register") as register,
+            patch.dict(os.environ, {"TURBOSPEC_CONTROL_ADDRESS": "unix:/nonexistent/control.sock"}),
+        ):
+            os.environ.pop("TURBOSPEC_DISABLE", None)
+            plugin.register()
+            return compat.missing_hooks(), register.call_count
+    finally:
+        Scheduler.send_abort_output = aborts
+
+
+def built_lengths(scheduler: Any) -> list[int]:
+    """The lengths for which SGLang has a runtime state; none where it cannot switch."""
+    adaptive = getattr(scheduler.draft_worker, "adaptive_controller", None)
+    return sorted(adaptive._states) if adaptive is not None else []
+
+
+def held_state(scheduler: Any) -> dict[str, int]:
+    """Where the adapter still keeps something of requests, with how much."""
+    control = scheduler._turbospec
+    slots = control._controller._backlog.slots
+    deadline = time.monotonic() + 5
+    while len(slots) and time.monotonic() < deadline:
+        time.sleep(0.05)  # the client's thread reads the last step
+    held = {"requests": len(control._known), "caps": len(control._caps), "slots": len(slots)}
+    return {what: count for what, count in held.items() if count}
+
+
+def break_controller(scheduler: Any, method: str) -> None:
+    """Makes a method that the adapter calls in each step raise from now on."""
+
+    def broken(*_: Any) -> None:
+        raise RuntimeError("broken on purpose")
+
+    setattr(scheduler._turbospec._controller, method, broken)
+
+
+def insist(_: Any, length: int) -> None:
+    """Makes this rank want a length of its own: what its channel would broadcast, were it the first."""
+    from turbospec.adapters.sglang import hooks
+
+    channel = _hooks(hooks)._controlled.channel
+    channel._leader = lambda: length
+
+
+def _hooks(hooks: Any) -> Any:
+    import gc
+
+    return next(each for each in gc.get_objects() if isinstance(each, hooks.Hooks))
+
+
+def declared_lengths(scheduler: Any) -> list[int]:
+    """The candidate lengths of the hello."""
+    return list(scheduler._turbospec._controller._make_hello().capabilities.candidate_lengths)
