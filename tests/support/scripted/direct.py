@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import replace
 
 import numpy as np
 from support.scripted.recording import Recording
@@ -55,10 +56,41 @@ def to_observation(step: Step) -> Observation:
     )
 
 
-class DirectEngine:
-    """A world, a controller, and `lag`: the step that ends as number t is answered in step t + lag."""
+def merged(steps: list[Observation]) -> Observation:
+    """Several steps as one report, as the adapter makes it."""
+    columns = {
+        name: np.concatenate([getattr(step, name) for step in steps])
+        for name in ("slots", "proposed", "verified", "accepted", "context_tokens")
+    }
+    return replace(
+        steps[-1],
+        **columns,
+        steps=len(steps),
+        duration=sum(step.duration or 0.0 for step in steps),
+        requests=sum(step.requests for step in steps),
+        emitted_tokens=sum(step.emitted_tokens for step in steps),
+        prefill_tokens=sum(step.prefill_tokens for step in steps),
+        disturbances=frozenset().union(*(step.disturbances for step in steps)),
+    )
 
-    def __init__(self, world: World, controller: EngineController | None = None, *, lag: int = 1) -> None:
+
+class DirectEngine:
+    """A world, a controller, and `lag`: the step that ends as number t is answered in step t + lag.
+
+    `keeps_back`: as many steps are reported as one as decisions allow, save where requests enter or leave.
+    """
+
+    def __init__(
+        self,
+        world: World,
+        controller: EngineController | None = None,
+        *,
+        lag: int = 1,
+        keeps_back: bool = False,
+    ) -> None:
+        self.reports = 0
+        self._keeps_back = keeps_back
+        self._unreported: list[Observation] = []
         self.world = world
         self.controller = controller or EngineController(world.capabilities)
         self._plans: deque[tuple[Decision, Plan]] = deque(maxlen=lag)
@@ -83,5 +115,15 @@ class DirectEngine:
         step = self.world.step(plan)
         self._steps.append(step)
         observation = to_observation(step)
-        self.controller.observe(observation)
+        self._report(observation, made.report_steps if self._keeps_back else 1)
         return decision, observation
+
+    def _report(self, observation: Observation, steps: int) -> None:
+        if observation.opened and self._unreported:
+            self.controller.observe(merged(self._unreported))
+            self._unreported = []
+        self._unreported.append(observation)
+        if len(self._unreported) >= steps or observation.closed_slots:
+            self.controller.observe(merged(self._unreported))
+            self._unreported = []
+            self.reports += 1

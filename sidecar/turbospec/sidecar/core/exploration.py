@@ -118,14 +118,14 @@ class ProbeBudget:
         """The length of the probe under way, if any."""
         return self._running
 
-    def spend(self, seconds: float) -> None:
-        """One step of `seconds` was seen: earns budget, and pays for the probe under way."""
+    def spend(self, seconds: float, steps: int = 1) -> None:
+        """`steps` of `seconds` in all were seen: they earn budget, and pay for the probe under way."""
         self._saved_seconds += PROBE_TIME_RATIO * seconds
         if self._running is None:
             return
         self._saved_seconds -= seconds
-        self._left -= 1
-        if self._left == 0:
+        self._left -= steps
+        if self._left <= 0:
             self._running = None
 
     def consider(self, looks: dict[int, Option], chosen: int) -> int | None:

@@ -68,12 +68,12 @@ _CellKey = tuple[int, int, bool]
 
 
 def is_undisturbed(observation: Observation) -> bool:
-    """Whether the duration is that of steady decoding: of one step, or of several alike, without drafts."""
+    """Whether the duration is that of steady decoding: of one step, or of several alike."""
     return (
         observation.duration is not None
         and not observation.disturbances
         and observation.slots.size > 0
-        and (observation.steps == 1 or not (observation.proposal_length or observation.verified.any()))
+        and (observation.steps == 1 or _are_alike(observation))
     )
 
 
@@ -84,6 +84,21 @@ def is_mixed(observation: Observation) -> bool:
         and observation.disturbances == {Disturbance.PREFILL}
         and observation.slots.size > 0
         and observation.steps == 1
+    )
+
+
+def _are_alike(observation: Observation) -> bool:
+    """Whether coalesced steps had no drafts, or all had the same requests, which verified all drafts.
+
+    Only the last step's proposal length is known; where as many were verified in all, all others had it too.
+    """
+    if not (observation.proposal_length or observation.verified.any()):
+        return True
+    requests, rest = divmod(observation.slots.size, observation.steps)
+    return (
+        not rest
+        and np.unique(observation.slots).size == requests
+        and bool((observation.verified == observation.proposal_length).all())
     )
 
 

@@ -137,8 +137,8 @@ class Decision:
 
     `slots` and `verification_lengths` have shape (n,). `proposal_length` is at least every verification
     length. `default_verification_length` is for requests that `slots` does not name. `skip_drafter`: the
-    drafter need not run, not even to keep its cache current; only with length 0. `relaxed`: nothing is about
-    to be learned or decided, so the next reports may wait for a while.
+    drafter need not run, not even to keep its cache current; only with length 0. `report_steps`: so many
+    steps may wait to be reported as one, because nothing is about to be learned or decided.
     """
 
     proposal_length: int
@@ -152,4 +152,4 @@ class Decision:
     predicted_step_seconds: float | None = None
     candidates: tuple[Candidate, ...] = field(default=())
     skip_drafter: bool = False
-    relaxed: bool = False
+    report_steps: int = 1

@@ -18,8 +18,8 @@ from turbospec.sidecar.server.step_watch import StepWatch
 DECISIONS_KEPT = 256  # what ExplainDecisions can show: some seconds of steps
 
 # While nothing depends on them, reports may be this far apart: a fraction of what the law takes to turn
-# speculation on again, and few enough steps that all fit into one.
-REPORT_INTERVAL_MS, REPORT_INTERVAL_STEPS = 200.0, 16
+# speculation on again.
+REPORT_INTERVAL_MS = 200.0
 
 PLAN_STEPS = 4  # a plan takes up to two steps to be used, and the next step may be a longer one
 
@@ -173,9 +173,11 @@ class Engine:
     def report_interval_ms(self, decided: Decided) -> int:
         """How long the adapter may keep back what it reports next."""
         step = self._newest_step_ms
-        if not decided.decision.relaxed or step is None or self.watches:
+        steps = decided.decision.report_steps
+        if steps == 1 or step is None or self.watches:
             return 0
-        return round(min(REPORT_INTERVAL_MS, REPORT_INTERVAL_STEPS * step))
+        # Half a step less: the last of them is to be in it.
+        return round(min(REPORT_INTERVAL_MS, (steps - 0.5) * step))
 
     @property
     def _newest_step_ms(self) -> float | None:

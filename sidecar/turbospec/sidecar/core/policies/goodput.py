@@ -44,7 +44,7 @@ class GoodputPolicy:
         if self._learning is not None and not self._learning.done:
             self._learning.advance(timed=timed)
         elif observation.duration is not None:
-            self._probes.spend(observation.duration)
+            self._probes.spend(observation.duration, observation.steps)
 
     def decide(self, view: View) -> Lengths:
         """Lengths for the next step."""
