@@ -2,10 +2,12 @@
 
 from pathlib import Path
 
+from turbospec.adapters.sglang import methods as sglang
 from turbospec.adapters.vllm.methods import METHODS
 
 README = Path(__file__).parents[2] / "README.md"
 START, END = "<!-- methods:", "<!-- end of methods -->"
+SGLANG_START, SGLANG_END = "<!-- sglang methods:", "<!-- end of sglang methods -->"
 
 
 def methods_table() -> list[str]:
@@ -28,8 +30,19 @@ def methods_table() -> list[str]:
     return lines
 
 
-def test_the_table_of_methods_is_the_codes() -> None:
-    """The README's table of methods says what the adapter does."""
-    _, _, rest = README.read_text().partition(START)
-    table = [line for line in rest.partition(END)[0].splitlines() if line.startswith("|")]
-    assert table == methods_table()
+def sglang_table() -> list[str]:
+    """The same for SGLang."""
+    lines = ["| algorithm | status | note |", "|---|---|---|"]
+    return lines + [f"| {row.method} | {row.status.value} | {row.note} |" for row in sglang.METHODS.values()]
+
+
+def table(start: str, end: str) -> list[str]:
+    """Lines of the README's table between two comments."""
+    _, _, rest = README.read_text().partition(start)
+    return [line for line in rest.partition(end)[0].splitlines() if line.startswith("|")]
+
+
+def test_the_tables_of_methods_are_the_codes() -> None:
+    """The README's tables of methods say what the adapters do."""
+    assert table(START, END) == methods_table()
+    assert table(SGLANG_START, SGLANG_END) == sglang_table()
