@@ -72,26 +72,27 @@ def test_show(server: Server, watched: Watched) -> None:
         line.startswith("measured") and line.endswith("AGE ago, 2026-01-31 12:00 UTC") for line in lines
     )
     table = {line.split()[0]: line.split()[1:] for line in lines if line[:1].isdigit() or line[:4] == "requ"}
-    assert table["requests"] == ["0", "1", "3", "5"]
-    assert table["16"] == ["14.8", "19.6", "29.2", "38.8"]
+    assert table["requests"] == ["0", "1", "3", "5", "steps"]
+    assert table["16"] == ["14.8", "19.6", "29.2", "38.8", "20"]
     shown = json.loads(both(server, watched, "show", IDS[0], "--json"))
     assert shown["profile_id"] == IDS[0]
     assert shown["cells"][0]["requests"] == 1
 
 
 def test_show_tells_cells_of_one_place_apart(tmp_path: Path) -> None:
-    """Contexts, ragged widths and the skipped drafter: a range where times differ, a column of its own."""
+    """Contexts, ragged widths and the skipped drafter: a range where times differ, a column of its own; how
+    many steps cells rest on."""
     cells = (
         cell(4, 0, drafter_skipped=True, seconds=0.01),
         cell(4, 0, seconds=0.02),
         cell(4, 3, seconds=0.03),
         cell(4, 3, ragged=True, seconds=0.05),
-        cell(4, 3, context_tokens=10_000, seconds=0.032),
+        cell(4, 3, context_tokens=10_000, seconds=0.032, steps=64),
     )
     (tmp_path / "file").write_bytes(dumps(profile(cells)))
     text = turbospec("profiles", "show", str(tmp_path / "file")).stdout
-    assert re.search(r"requests +off +0 +3 *\n", text)
-    assert re.search(r" 4 +10 +20 +32 \(30 to 50\)", text)
+    assert re.search(r"requests +off +0 +3 +steps *\n", text)
+    assert re.search(r" 4 +10 +20 +32 \(30 to 50\) +20 to 64", text)
 
 
 def test_export_and_import_are_inverse(server: Server, watched: Watched, tmp_path: Path) -> None:

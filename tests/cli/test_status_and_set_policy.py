@@ -36,6 +36,8 @@ def test_status_tells_a_person_what_goes_on(server: Server) -> None:
         assert rows["goodput"].startswith("500 tokens/s realised")
         assert len(rows["by position"].split()) == 5
         assert rows["because"] != "-"
+        assert rows["costs"] == "no profile"
+        assert "2 requests: measured " in shown
         assert max(map(len, shown.splitlines())) <= 100
         (listed,) = json.loads(turbospec("status", "--json", "--address", server.introspection).stdout)[
             "engines"

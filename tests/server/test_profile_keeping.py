@@ -8,7 +8,8 @@ import pytest
 from support.engine_stream import EngineStream, hello, report
 from support.profiles import Watched
 from support.serving import Server
-from turbospec.sidecar.profiles.profile import Source
+from turbospec.sidecar.profiles.profile import Profile, Source
+from turbospec.v1 import introspection_pb2, operations_pb2
 from turbospec.v1 import speculation_pb2 as pb
 
 
@@ -42,12 +43,31 @@ def test_costs_outlive_the_controller(tmp_path: Path, watched: Watched) -> None:
     assert sum(cell.steps for cell in profile.cells) >= 100
 
     second = served(tmp_path / "second", watched)
-    live(second, 3, engine_id="after", model_parallel_size=2)
-    live(second, 3, engine_id="same")
+    # Too few steps of their own to count.
+    live(second, 2, engine_id="after", model_parallel_size=2)
+    live(second, 2, engine_id="same")
     used = second.events("profile.used")
     assert [(line["engine"], line["prior"]) for line in used] == [("after/0", True), ("same/0", False)]
     assert used[0]["differs_in"] == ["model_parallel_size"]
+    check_shown(second, profile)
     second.stop()
+
+
+def check_shown(server: Server, profile: Profile) -> None:
+    """Whoever asks is told from which profile engines started, and which cells rest on it."""
+    for engine_id, differs_in, basis in (
+        ("after", ["model_parallel_size"], introspection_pb2.COST_BASIS_PRIOR),
+        ("same", [], introspection_pb2.COST_BASIS_PROFILE),
+    ):
+        latency = server.engine(engine_id).latency
+        assert latency.started_from.profile_id == profile.key.profile_id
+        assert latency.started_from.source == operations_pb2.PROFILE_SOURCE_ONLINE
+        assert latency.started_from.cells == len(profile.cells)
+        assert list(latency.started_from.differs_in) == differs_in
+        (known,) = [c for c in latency.cells if c.basis != introspection_pb2.COST_BASIS_EXTRAPOLATED]
+        assert known.basis == basis
+        assert known.profile_steps + known.prior_steps == profile.summary.steps
+        assert (known.least_requests, known.most_requests, known.proposal_length) == (2, 2, 3)
 
 
 def test_a_sweep_is_not_overwritten(tmp_path: Path, watched: Watched) -> None:

@@ -58,7 +58,8 @@ def details(profile: Profile, now: datetime) -> RenderableType:
     return Group(
         _rows(rows),
         Text("\nmilliseconds per step, by requests and proposal length (off: without the drafter);"),
-        Text("where cells differ in context, prompts or widths: median (lowest to highest)"),
+        Text("where cells differ in context, prompts or widths: median (lowest to highest);"),
+        Text("-: not measured, so a controller extrapolates; steps: how many each rests on"),
         _cells(profile.cells),
     )
 
@@ -115,17 +116,24 @@ def _rows(rows: Iterable[tuple[str, str]]) -> Table:
 def _cells(cells: Sequence[Cell]) -> Table:
     """A row per number of requests and a column per length."""
     by_place: defaultdict[tuple[int, str], list[float]] = defaultdict(list)
+    steps: defaultdict[int, list[int]] = defaultdict(list)
     for cell in cells:
         length = "off" if cell.drafter_skipped else str(cell.proposal_length)
         by_place[cell.requests, length].append(1e3 * cell.seconds)
+        steps[cell.requests].append(cell.steps)
     lengths = sorted({length for _, length in by_place}, key=lambda name: -1 if name == "off" else int(name))
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("requests", *lengths):
+    for heading in ("requests", *lengths, "steps"):
         table.add_column(heading, justify="right", no_wrap=True)
     for requests in sorted({requests for requests, _ in by_place}):
         found = (by_place.get((requests, length), []) for length in lengths)
-        table.add_row(str(requests), *map(_milliseconds, found))
+        table.add_row(str(requests), *map(_milliseconds, found), _range(steps[requests]))
     return table
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return str(low) if low == high else f"{low} to {high}"
 
 
 def _milliseconds(values: Sequence[float]) -> str:

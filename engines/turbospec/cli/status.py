@@ -144,6 +144,7 @@ def _engine(engine: pb.GetEngineResponse) -> list[str]:
         ("goodput", _goodput(s)),
         *([("would gain", _gain(s))] if s.HasField("estimated_gain_ratio") else []),
         ("model error", _ratio(s, "model_error_ratio", "of the step time (median)")),
+        *_costs(engine.latency),
         ("plan age", f"{s.plan_age_steps} step(s)" if s.HasField("plan_age_steps") else "-"),
         ("fallbacks", _fallbacks(s)),
     ]
@@ -199,6 +200,28 @@ def _fallbacks(s: pb.EngineSummary) -> str:
     names = speculation_pb2.FallbackReason.Name
     told = [f"{names(f.reason).removeprefix('FALLBACK_REASON_').lower()} {f.count}" for f in s.fallbacks]
     return ", ".join(told) or "none"
+
+
+def _costs(latency: pb.LatencyState) -> list[tuple[str, str]]:
+    """What predicted step times rest on: where they came from, and by batch sizes, which lengths on what."""
+    from turbospec.v1 import introspection_pb2 as pb
+
+    started = latency.started_from
+    prior = f", a prior: differs in {', '.join(started.differs_in)}" if started.differs_in else ""
+    rows = [("costs", f"from profile {started.profile_id}{prior}" if started.profile_id else "no profile")]
+    cells = list(latency.cells)
+    for batch in dict.fromkeys((cell.least_requests, cell.most_requests) for cell in cells):
+        own = [cell for cell in cells if (cell.least_requests, cell.most_requests) == batch]
+        told = []
+        for basis in dict.fromkeys(sorted(cell.basis for cell in own)):
+            such = [cell for cell in own if cell.basis == basis]
+            lengths = ["off" if cell.drafter_skipped else str(cell.proposal_length) for cell in such]
+            name = pb.CostBasis.Name(basis).removeprefix("COST_BASIS_").lower()
+            told.append(f"{name} {' '.join(lengths)}")
+        least, most = batch
+        at = str(least) if least == most else f"{least}-{most}"
+        rows.append(("", f"{at} request{'s' if most > 1 else ''}: {', '.join(told)}"))
+    return rows
 
 
 def _duration(seconds: float) -> str:

@@ -1,10 +1,25 @@
+from turbospec.v1 import operations_pb2 as _operations_pb2
 from turbospec.v1 import speculation_pb2 as _speculation_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from typing import ClassVar as _ClassVar, Iterable as _Iterable, Mapping as _Mapping, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class CostBasis(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    COST_BASIS_UNSPECIFIED: _ClassVar[CostBasis]
+    COST_BASIS_MEASURED: _ClassVar[CostBasis]
+    COST_BASIS_PROFILE: _ClassVar[CostBasis]
+    COST_BASIS_PRIOR: _ClassVar[CostBasis]
+    COST_BASIS_EXTRAPOLATED: _ClassVar[CostBasis]
+COST_BASIS_UNSPECIFIED: CostBasis
+COST_BASIS_MEASURED: CostBasis
+COST_BASIS_PROFILE: CostBasis
+COST_BASIS_PRIOR: CostBasis
+COST_BASIS_EXTRAPOLATED: CostBasis
 
 class ListEnginesRequest(_message.Message):
     __slots__ = ()
@@ -147,16 +162,52 @@ class AcceptanceState(_message.Message):
     def __init__(self, hazards: _Optional[_Iterable[float]] = ..., survivals: _Optional[_Iterable[float]] = ..., evidence: _Optional[_Iterable[float]] = ..., availability: _Optional[float] = ...) -> None: ...
 
 class LatencyState(_message.Message):
-    __slots__ = ("terms", "evidence_steps", "model_error_ratio", "fitted")
+    __slots__ = ("terms", "evidence_steps", "model_error_ratio", "fitted", "started_from", "cells")
     TERMS_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_STEPS_FIELD_NUMBER: _ClassVar[int]
     MODEL_ERROR_RATIO_FIELD_NUMBER: _ClassVar[int]
     FITTED_FIELD_NUMBER: _ClassVar[int]
+    STARTED_FROM_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
     terms: _containers.RepeatedCompositeFieldContainer[LatencyTerm]
     evidence_steps: float
     model_error_ratio: float
     fitted: bool
-    def __init__(self, terms: _Optional[_Iterable[_Union[LatencyTerm, _Mapping]]] = ..., evidence_steps: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., fitted: bool = ...) -> None: ...
+    started_from: StartingProfile
+    cells: _containers.RepeatedCompositeFieldContainer[CostCell]
+    def __init__(self, terms: _Optional[_Iterable[_Union[LatencyTerm, _Mapping]]] = ..., evidence_steps: _Optional[float] = ..., model_error_ratio: _Optional[float] = ..., fitted: bool = ..., started_from: _Optional[_Union[StartingProfile, _Mapping]] = ..., cells: _Optional[_Iterable[_Union[CostCell, _Mapping]]] = ...) -> None: ...
+
+class StartingProfile(_message.Message):
+    __slots__ = ("profile_id", "source", "cells", "differs_in")
+    PROFILE_ID_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    CELLS_FIELD_NUMBER: _ClassVar[int]
+    DIFFERS_IN_FIELD_NUMBER: _ClassVar[int]
+    profile_id: str
+    source: _operations_pb2.ProfileSource
+    cells: int
+    differs_in: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, profile_id: _Optional[str] = ..., source: _Optional[_Union[_operations_pb2.ProfileSource, str]] = ..., cells: _Optional[int] = ..., differs_in: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CostCell(_message.Message):
+    __slots__ = ("least_requests", "most_requests", "proposal_length", "drafter_skipped", "basis", "own_steps", "profile_steps", "prior_steps")
+    LEAST_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    MOST_REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    PROPOSAL_LENGTH_FIELD_NUMBER: _ClassVar[int]
+    DRAFTER_SKIPPED_FIELD_NUMBER: _ClassVar[int]
+    BASIS_FIELD_NUMBER: _ClassVar[int]
+    OWN_STEPS_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_STEPS_FIELD_NUMBER: _ClassVar[int]
+    PRIOR_STEPS_FIELD_NUMBER: _ClassVar[int]
+    least_requests: int
+    most_requests: int
+    proposal_length: int
+    drafter_skipped: bool
+    basis: CostBasis
+    own_steps: int
+    profile_steps: int
+    prior_steps: int
+    def __init__(self, least_requests: _Optional[int] = ..., most_requests: _Optional[int] = ..., proposal_length: _Optional[int] = ..., drafter_skipped: bool = ..., basis: _Optional[_Union[CostBasis, str]] = ..., own_steps: _Optional[int] = ..., profile_steps: _Optional[int] = ..., prior_steps: _Optional[int] = ...) -> None: ...
 
 class LatencyTerm(_message.Message):
     __slots__ = ("feature", "seconds_per_unit")

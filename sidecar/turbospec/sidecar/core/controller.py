@@ -14,6 +14,7 @@ from turbospec.sidecar.core.clamping import Limits
 from turbospec.sidecar.core.cost_cells import CostCells
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.errors import PolicyError
+from turbospec.sidecar.core.evidence import CellEvidence, CostEvidence
 from turbospec.sidecar.core.latency import LatencyModel, is_mixed, is_undisturbed
 from turbospec.sidecar.core.meter import GoodputMeter
 from turbospec.sidecar.core.mixed import MixedSteps
@@ -72,6 +73,7 @@ class EngineController:
         self._mixed_costs: LatencyModel | None = None
         self._mixed_steps = MixedSteps()
         self._prefill = PrefillCosts()
+        self._evidence = CostEvidence(self._capabilities)
         for info in self._requests.infos():
             self._acceptance.open(info.slot, info.label)
             self._availability.open(info.slot)
@@ -106,6 +108,7 @@ class EngineController:
         if not usable:
             return
         self._decode_costs.seed(usable, same_engine=same_engine)
+        self._evidence.seed(usable, same_engine=same_engine)
         if same_engine:
             self._cells.load(usable)
         self._decision_holds = False
@@ -113,6 +116,10 @@ class EngineController:
     def cost_cells(self) -> tuple[CostCell, ...]:
         """What undisturbed steps took, kind by kind, for keeping."""
         return self._cells.cells()
+
+    def cost_evidence(self) -> tuple[CellEvidence, ...]:
+        """What predicted step times rest on, by batch size and length."""
+        return self._evidence.cells()
 
     def decide(self) -> Decision:
         """Lengths for the next step, with the reason; the same until something new is known."""
@@ -285,6 +292,7 @@ class EngineController:
             self._cells.add(seconds, tokens, shape)
         if learns:
             latency.observe(seconds, tokens, shape)
+            self._evidence.add(shape)
         return learns
 
     def _learn_drafts(self, obs: Observation) -> None:

@@ -11,6 +11,7 @@ from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.errors import PolicyError
 from turbospec.sidecar.core.policies import parse_policy
 from turbospec.sidecar.core.types import Decision, Observation, RequestInfo
+from turbospec.sidecar.profiles.store import Match
 from turbospec.sidecar.server.identity import AdapterCounters, EngineKey, Hello
 from turbospec.sidecar.server.metrics.tally import Tally
 from turbospec.sidecar.server.step_watch import StepWatch
@@ -86,6 +87,8 @@ class Engine:
         self.adapter: AdapterCounters | None = None
         self.last_fallback: str | None = None
         self.fault: str | None = None
+        # The profile that the controller started from.
+        self.started_from: Match | None = None
         # Who is shown each step.
         self.watches: set[StepWatch] = set()
         self._clock = clock
@@ -99,6 +102,7 @@ class Engine:
         same = (hello.identity, hello.capabilities) == (self.hello.identity, self.hello.capabilities)
         if not same or self.fault is not None:
             self.controller = self._new_controller(hello)
+            self.started_from = None
             self.decisions.clear()
         self.hello = hello
         self.adapter = None
@@ -203,6 +207,12 @@ class Engine:
             self.controller.set_cap(directives.length_cap)
         self.controller.set_shadow(directives.shadow)
         self.directives = directives
+        self.wake()
+
+    def reset_estimators(self) -> None:
+        """Forgets what was learnt, also from a profile."""
+        self.controller.reset_estimators()
+        self.started_from = None
         self.wake()
 
     def wake(self) -> None:

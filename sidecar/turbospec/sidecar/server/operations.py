@@ -71,8 +71,7 @@ class OperationsService(ProfileCalls):
     ) -> pb.ResetEstimatorsResponse:
         engines = await self._select(request.engine, context)
         for engine in self._registry if engines is None else engines:
-            engine.controller.reset_estimators()
-            engine.wake()
+            engine.reset_estimators()
         self._log.info("estimators.reset", engines=self._names(engines))
         return pb.ResetEstimatorsResponse(engines=self._names(engines))
 

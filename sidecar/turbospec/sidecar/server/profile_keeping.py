@@ -60,6 +60,7 @@ def start_from(engine: Engine, match: Match) -> None:
     if not cells:
         return
     engine.controller.start_from(cells, same_engine=not match.is_prior)
+    engine.started_from = match
     logs.get(engine=str(engine.key)).info(
         "profile.used",
         profile=profile.key.profile_id,

@@ -29,6 +29,11 @@ def write_profile(profile: Profile) -> pb.Profile:
     )
 
 
+def write_source(source: Source) -> pb.ProfileSource:
+    """The protocol's word for it."""
+    return _SOURCES[source]
+
+
 def write_summary(summary: Summary) -> pb.ProfileSummary:
     """The message of a summary."""
     return pb.ProfileSummary(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from turbospec.sidecar.core.evidence import Basis, CellEvidence
 from turbospec.sidecar.core.snapshots import AcceptanceSnapshot, LatencySnapshot, RequestSnapshot
 from turbospec.sidecar.core.types import Candidate, RequestInfo
+from turbospec.sidecar.profiles.store import Match
 from turbospec.sidecar.server.engine import Decided, Engine
 from turbospec.sidecar.server.identity import AdapterCounters
 from turbospec.sidecar.server.standing import uncontrolled_reason
 from turbospec.sidecar.server.step_watch import SeenStep
 from turbospec.sidecar.server.wire.plan import REASONS
+from turbospec.sidecar.server.wire.profiles import write_source
 from turbospec.v1 import introspection_pb2 as pb
 from turbospec.v1 import speculation_pb2 as spec
 
@@ -71,7 +74,7 @@ def engine_state(engine: Engine, now: float) -> pb.GetEngineResponse:
         identity=_identity(engine),
         capabilities=_capabilities(engine),
         acceptance=acceptance(controller.acceptance()),
-        latency=_latency(controller.latency()),
+        latency=_latency(controller.latency(), controller.cost_evidence(), engine.started_from),
         last_decision=decision(engine.decisions[-1], now) if engine.decisions else None,
         adapter=_counters(engine.adapter) if engine.adapter else None,
         probe_steps=controller.probe_steps,
@@ -164,7 +167,9 @@ def _candidate(candidate: Candidate) -> pb.Candidate:
     )
 
 
-def _latency(state: LatencySnapshot) -> pb.LatencyState:
+def _latency(
+    state: LatencySnapshot, cells: tuple[CellEvidence, ...], started_from: Match | None
+) -> pb.LatencyState:
     return pb.LatencyState(
         terms=[
             pb.LatencyTerm(feature=feature, seconds_per_unit=rounded(seconds))
@@ -173,6 +178,38 @@ def _latency(state: LatencySnapshot) -> pb.LatencyState:
         evidence_steps=rounded(state.evidence_steps),
         model_error_ratio=_maybe(state.model_error),
         fitted=state.fitted,
+        started_from=_profile(started_from) if started_from else None,
+        cells=[_cell(cell) for cell in cells],
+    )
+
+
+_BASES = {
+    Basis.MEASURED: pb.COST_BASIS_MEASURED,
+    Basis.PROFILE: pb.COST_BASIS_PROFILE,
+    Basis.PRIOR: pb.COST_BASIS_PRIOR,
+    Basis.EXTRAPOLATED: pb.COST_BASIS_EXTRAPOLATED,
+}
+
+
+def _cell(cell: CellEvidence) -> pb.CostCell:
+    return pb.CostCell(
+        least_requests=cell.least_requests,
+        most_requests=cell.most_requests,
+        proposal_length=cell.proposal_length,
+        drafter_skipped=cell.drafter_skipped,
+        basis=_BASES[cell.basis],
+        own_steps=cell.own_steps,
+        profile_steps=cell.profile_steps,
+        prior_steps=cell.prior_steps,
+    )
+
+
+def _profile(match: Match) -> pb.StartingProfile:
+    return pb.StartingProfile(
+        profile_id=match.profile.key.profile_id,
+        source=write_source(match.profile.source),
+        cells=sum(not cell.prefill_tokens for cell in match.profile.cells),
+        differs_in=match.differing,
     )
 
 
