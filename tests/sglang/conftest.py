@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from support.sglang_setup import Ask, EngineOptions, make_asks, make_head
 from support.sglang_worker import Engine

@@ -12,7 +12,7 @@ import pytest
 from support.sglang_breaking import accept_all_drafts
 from support.sglang_evidence import Evidence
 from support.sglang_server import Server
-from support.sglang_setup import REQUESTS, STEPS, Answer, Ask, EngineOptions
+from support.sglang_setup import REQUESTS, STEPS, Answer, Ask, EngineOptions, ngram_obstacle
 from support.sglang_worker import Engine
 from support.vllm_setup import differing
 from turbospec.engines.models import MadeModels
@@ -32,6 +32,8 @@ def engine(
     reference: list[list[int]],  # noqa: ARG001 - made first: one engine at a time
 ) -> Iterator[Engine]:
     method, overlap = request.param
+    if method == "NGRAM" and (obstacle := ngram_obstacle()):
+        pytest.skip(obstacle)
     running = Engine(
         EngineOptions(model=str(models.target), method=method, draft=drafts[method], overlap=overlap)
     )
@@ -70,11 +72,20 @@ def test_speculation_changes_no_answer(engine: Engine, asks: list[Ask], referenc
     assert_counts(evidence, answers, engine.options)
 
 
+def test_taken_back(engine: Engine, asks: list[Ask], reference: list[list[int]]) -> None:
+    """A request that is taken back has had the beginning of its answer; the others go on."""
+    first = Ask(asks[0].prompt, asks[0].max_tokens, abort_after=5)
+    answers, _ = engine.answer([first, *asks[1:4]])
+    assert (answers[0].finish or {})["type"] == "abort"
+    assert 1 <= len(answers[0].tokens) < len(reference[0])
+    assert answers[0].tokens == reference[0][: len(answers[0].tokens)]
+    assert tokens_of(answers[1:]) == reference[1:4]
+
+
 def test_wrong_verification_is_noticed(engine: Engine, asks: list[Ask], reference: list[list[int]]) -> None:
     """Where every draft is taken for accepted, whatever the target says, answers differ."""
     engine.call(accept_all_drafts)
-    answers, evidence = engine.answer(asks)
-    assert evidence.total_rejected == 0
+    answers, _ = engine.answer(asks)
     assert len(differing(tokens_of(answers), reference)) >= REQUESTS // 2
 
 
@@ -93,20 +104,6 @@ def test_two_ranks(
     assert (answers, evidence) == others
     assert differing(tokens_of(answers), reference) == []
     assert_counts(evidence, answers, options)
-
-
-def test_taken_back(models: MadeModels, asks: list[Ask], reference: list[list[int]]) -> None:
-    """A request that is taken back has had the beginning of its answer; the others go on."""
-    engine = Engine(EngineOptions(model=str(models.target)))
-    try:
-        first = Ask(asks[0].prompt, asks[0].max_tokens, abort_after=9)
-        answers, _ = engine.answer([first, *asks[1:4]])
-    finally:
-        engine.stop()
-    assert (answers[0].finish or {})["type"] == "abort"
-    assert 1 <= len(answers[0].tokens) < len(reference[0])
-    assert answers[0].tokens == reference[0][: len(answers[0].tokens)]
-    assert tokens_of(answers[1:]) == reference[1:4]
 
 
 def test_http_server(models: MadeModels, drafts: dict[str, str | None], tmp_path: Path) -> None:

@@ -175,9 +175,9 @@ def test_moving_the_cache(kernel: Any) -> None:
         assert torch.equal(buffer, old)
 
 
-#      0        A request whose last certain token is node 0, at position 7, with these drafts, in SGLang's
-#     / \       encoding of 2 branches per expanded node: the root's drafts are 0 and 1; draft 0's are 2 and 3,
-#    1   2      draft 1's are 4 and 5. Selected are 0, 1, 3, 4.
+#      0      A request whose last certain token is node 0, at position 7, and its drafts, as SGLang encodes
+#     / \     them with 2 branches per expanded node: the root's drafts are 0 and 1, draft 0's are 2 and 3,
+#    1   2    draft 1's are 4 and 5. Selected are 0, 1, 3, 4.
 #    |   |
 #    3   4
 PARENTS, SELECTED = [[-1, 0, 1]], [[0, 1, 3, 4]]

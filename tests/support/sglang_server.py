@@ -13,7 +13,7 @@ from support.sidecar import SOURCE_ROOTS
 
 
 class Server(vllm_server.Server):
-    """`python -m sglang.launch_server`, all of SGLang's processes; as vLLM's server in what can be asked of it."""
+    """`python -m sglang.launch_server`, with all of its processes. What can be asked of it is as for vLLM."""
 
     def __init__(self, options: EngineOptions, port: int, log: Path) -> None:
         self.url = f"http://127.0.0.1:{port}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,11 @@ ENVIRONMENT = {
 class EngineOptions:
     """How to start an engine.
 
-    `method`: SGLang's `--speculative-algorithm` STANDALONE, EAGLE or NGRAM, with `draft` (a model's directory)
-    and `steps` as its longest proposal, one branch only; None: no speculation. `overlap`: with a step's
-    results processed while the next one runs, which SGLang turns off on CPUs. `environ`: variables of the
-    engine's processes; the adapter is switched on by them. `arguments`: more of SGLang's arguments, by the
-    names of its `ServerArgs`.
+    `method`: SGLang's `--speculative-algorithm` STANDALONE, EAGLE or NGRAM, with `draft` (a directory) and
+    `steps` as its longest proposal, one branch only; None: no speculation. `overlap`: with a step's results
+    processed after the next one has been started, which SGLang turns off on CPUs. `ranks`: of tensor
+    parallelism. `environ`: variables of the engine's processes; the adapter is switched on by them.
+    `arguments`: more of SGLang's arguments, by the names of its `ServerArgs`.
     """
 
     model: str
@@ -47,7 +48,10 @@ class EngineOptions:
 
     def environment(self) -> dict[str, str]:
         """The variables to add to those of this process."""
-        return {**ENVIRONMENT, OVERLAP_VARIABLE: str(int(self.overlap)), **self.environ}
+        processes = self.ranks * self.arguments.get("dp_size", 1)
+        # One entry for each process, or SGLang wants a NUMA node for each. No threads are bound by it here.
+        cores = {"SGLANG_CPU_OMP_THREADS_BIND": "|".join(["0"] * processes)}
+        return {**ENVIRONMENT, **cores, OVERLAP_VARIABLE: str(int(self.overlap)), **self.environ}
 
     def server_args(self) -> dict[str, Any]:
         """SGLang's arguments, by the names of its `ServerArgs`."""
@@ -123,6 +127,11 @@ class Answer:
     accepted: int
 
 
+def ngram_obstacle() -> str | None:
+    """Why NGRAM cannot run here: SGLang compiles its drafter when it is first used."""
+    return None if shutil.which("c++") else "NGRAM's drafter cannot be built: no C++ compiler"
+
+
 def make_asks() -> list[Ask]:
     """Requests of different lengths that come at different times, more of them than run at once.
 
@@ -133,7 +142,7 @@ def make_asks() -> list[Ask]:
     for index in range(REQUESTS):
         phrase = [rng.randrange(4, 500) for _ in range(12)]
         prompt = (phrase * 4)[: rng.randrange(13, 45)]
-        asks.append(Ask(prompt=prompt, max_tokens=rng.randrange(48, 97), start_at=index // 4 * 9))
+        asks.append(Ask(prompt=prompt, max_tokens=rng.randrange(96, 161), start_at=index // 4 * 9))
     return asks
 
 

@@ -1,9 +1,9 @@
 """A real SGLang engine in a process of its own (one per rank), driven by a test through a pipe.
 
-In that process SGLang's scheduler runs its own event loop, with its model runners and, by the environment,
-with its plug-ins: all that a scheduler process of a server has, save the sockets. Whenever the scheduler looks
-for requests, the test's side has its turn: requests come at given steps, and between two runs a test may look
-at the scheduler and act. Only facts that SGLang's own objects show are collected.
+In that process SGLang's scheduler runs its own event loop, with its model runners and its plug-ins: all that
+a scheduler process of a server has, save the sockets. Whenever the scheduler looks for requests, the test's
+side has its turn: requests come at given steps, and between two runs a test may look at the scheduler and
+act. Only facts that SGLang's own objects show are collected.
 
     engine = Engine(EngineOptions(model=…, method="STANDALONE", draft=…, overlap=True, environ={…}))
     answers, evidence = engine.answer(asks)
@@ -18,11 +18,14 @@ import multiprocessing
 import os
 from array import array
 from collections.abc import Callable, Iterable, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
+from multiprocessing.context import ForkServerContext
 from typing import Any, NoReturn
+from unittest.mock import patch
 
 from support.sglang_evidence import Evidence, Observer
-from support.sglang_setup import Answer, Ask, EngineOptions
+from support.sglang_setup import ENVIRONMENT, Answer, Ask, EngineOptions
 from turbospec.engines.processes import free_port
 
 
@@ -31,7 +34,7 @@ class Engine:
 
     def __init__(self, options: EngineOptions) -> None:
         self.options = options
-        context = multiprocessing.get_context("spawn")
+        context = _context()
         port = free_port()
         self._pipes: list[Connection] = []
         self._processes = []
@@ -89,6 +92,18 @@ class Engine:
         return results
 
 
+def _context() -> ForkServerContext:
+    """Engines are forked from a process that has SGLang imported: importing is most of a start.
+
+    Of the variables that SGLang reads at import, all engines therefore have those of `ENVIRONMENT`.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["sglang_cpu.preload"])
+    with patch.dict(os.environ, ENVIRONMENT):
+        forkserver.ensure_running()
+    return context
+
+
 def _serve(options: EngineOptions, rank: int, port: int, pipe: Connection) -> NoReturn:
     import tempfile
     import traceback
@@ -138,23 +153,22 @@ class _Worker:
     """The process's side: SGLang's scheduler, as `run_scheduler_process` of SGLang makes it."""
 
     def __init__(self, options: EngineOptions, rank: int, port: int, pipe: Connection) -> None:
-        from sglang.srt.plugins import load_plugins
-
-        load_plugins()
-        from sglang.srt.managers.scheduler import Scheduler
+        from sglang.srt.managers import scheduler
         from sglang.srt.managers.scheduler_components.output_sender import SenderWrapper
+        from sglang.srt.plugins import load_plugins
         from sglang.srt.runtime_context import SpawnRanks, publish, spawn_world_rank
         from sglang.srt.server_args import PortArgs, ServerArgs
         from sglang.srt.utils import configure_logger
 
+        load_plugins()
         server_args = ServerArgs(**{"nccl_port": port, **options.server_args()})
         configure_logger(server_args)
         server_args.resolve_once()
         server_args.check_server_args()
         world_rank = spawn_world_rank(server_args, tp_rank=rank, pp_rank=0)
-        publish(server_args, role="scheduler", ranks=SpawnRanks(world_rank=world_rank, gpu_id=0))
+        publish(server_args, role="scheduler", ranks=SpawnRanks(world_rank=world_rank, gpu_id=rank))
         self._pipe = pipe
-        self._scheduler = Scheduler(server_args, PortArgs.init_new(server_args))
+        self._scheduler = scheduler.Scheduler(server_args, PortArgs.init_new(server_args))
         # Nobody listens: answers are read from the requests themselves.
         self._scheduler.output_streamer.send_to_detokenizer = SenderWrapper(None)
         self._observer = Observer(self._scheduler)

@@ -1,1 +1,1 @@
-"""Stands in for IPython, of which SGLang imports two names for notebooks; the real one brings ten packages."""
+"""Stands in for IPython, of which SGLang imports two names for notebooks; it would bring ten packages."""

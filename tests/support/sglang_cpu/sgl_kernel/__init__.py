@@ -1,5 +1,5 @@
-"""Stands in for SGLang's compiled operators on CPUs, in plain PyTorch: those that speculative decoding of dense
-models calls, no others.
+"""Stands in for SGLang's compiled operators on CPUs: in plain PyTorch, those that speculative decoding of
+dense models calls, no others.
 
 SGLang publishes no CPU build of them. Names and signatures are its own (`sglang.srt`, `sglang.kernels.ops`).
 `convert_weight_packed` is absent on purpose: by it SGLang recognises a machine with AMX, and would then call

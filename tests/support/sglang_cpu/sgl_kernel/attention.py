@@ -1,8 +1,8 @@
 """Attention over a paged KV cache, called as `torch.ops.sgl_kernel.…`.
 
 Shapes: query and output [tokens, heads, head size]; key and value buffers [slots, key heads, head size];
-`req_to_token` [rows, positions], the slot of each position; `seq_lens` [requests], positions that are visible,
-those of this call's tokens included.
+`req_to_token` [rows, positions], the slot of each position; `seq_lens` [requests], visible positions, this
+call's tokens included.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 _DECODE = (
-    "(Tensor query, Tensor(a!) k_buffer, Tensor(b!) v_buffer, float k_scale, float v_scale, Tensor(c!) output, "
-    "Tensor? key, Tensor? value, Tensor loc, Tensor attn_logits, Tensor req_to_token, Tensor req_pool_indices, "
-    "Tensor seq_lens, float sm_scale, float logit_cap, bool is_cross_attn, int sliding_window_size, "
-    "Tensor? encoder_lens, Tensor? sinks) -> ()"
+    "(Tensor query, Tensor(a!) k_buffer, Tensor(b!) v_buffer, float k_scale, float v_scale, "
+    "Tensor(c!) output, Tensor? key, Tensor? value, Tensor loc, Tensor attn_logits, Tensor req_to_token, "
+    "Tensor req_pool_indices, Tensor seq_lens, float sm_scale, float logit_cap, bool is_cross_attn, "
+    "int sliding_window_size, Tensor? encoder_lens, Tensor? sinks) -> ()"
 )
 _EXTEND = (
     "(Tensor q_extend, Tensor? k_extend, Tensor? v_extend, Tensor(a!) o_extend, Tensor k_buffer, "
@@ -107,7 +107,7 @@ def extend_attention_cpu(
         tokens = slice(starts[group.start], starts[group.start] + length * len(group))
         slots, visible = _visible(req_to_token[req_pool_indices[requests]], seq_lens[requests])
         positions = torch.arange(slots.shape[1])
-        own = positions - (seq_lens[requests] - length)[:, None]  # of this call's tokens, negative before them
+        own = positions - (seq_lens[requests] - length)[:, None]  # negative before this call's tokens
         if tree_mask is None:
             sees = own[:, None] <= torch.arange(length)[:, None]
         else:
@@ -154,7 +154,7 @@ def _refuse(
 
 
 def _visible(table: Tensor, seq_lens: Tensor) -> tuple[Tensor, Tensor]:
-    """Slots by position up to the longest request, and which of them are the request's. Any slot for others."""
+    """Slots by position up to the longest request, any slot where `visible` says that a request has none."""
     longest = int(seq_lens.max())
     visible = torch.arange(longest) < seq_lens[:, None]
     return table[:, :longest].where(visible, 0).long(), visible

@@ -1,6 +1,6 @@
 """Where tokens are kept in the KV cache. Results are written into arguments, as SGLang calls it.
 
-`req_to_token` [rows, positions]: the slot of each position; `req_pool_indices` [requests]: each request's row.
+`req_to_token` [rows, positions]: the slot of each position; `req_pool_indices` [requests]: a request's row.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def fill_bonus_tokens_cpu(
 
 
 def copy_all_layer_kv_cache_cpu(data_ptrs: Tensor, strides: Tensor, tgt_loc: Tensor, src_loc: Tensor) -> None:
-    """Copies slots in the buffers at `data_ptrs`, `strides` bytes a slot; all are read before any is written."""
+    """Copies slots in the buffers at `data_ptrs`, `strides` bytes a slot, as if all were copied at once."""
     if not len(src_loc):
         return
     slots = int(torch.cat([tgt_loc, src_loc]).max()) + 1

@@ -1,11 +1,12 @@
 """SGLang's plug-in, loaded in each of its processes: overlap scheduling with speculation.
 
-SGLang turns it off on CPUs as not implemented. Its loop works there all the same, as on GPUs: a step's results
-are processed after the next one has been started.
+SGLang turns it off on CPUs as not implemented. Its loop works there all the same, as on GPUs: a step's
+results are processed after the next one has been started.
 """
 
 from __future__ import annotations
 
+import importlib
 import os
 from typing import TYPE_CHECKING
 
@@ -13,10 +14,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OVERLAP_VARIABLE = "TURBOSPEC_TEST_SGLANG_OVERLAP"
+CHANGE_VARIABLE = "TURBOSPEC_TEST_SGLANG_CHANGE"
 
 
 def register() -> None:
-    """With `TURBOSPEC_TEST_SGLANG_OVERLAP=1` overlap scheduling stays as SGLang's arguments ask for it."""
+    """With `TURBOSPEC_TEST_SGLANG_OVERLAP=1` overlap scheduling stays as SGLang's arguments ask for it.
+
+    With `TURBOSPEC_TEST_SGLANG_CHANGE` a test changes this SGLang first; see `support.sglang_changed`.
+    """
+    if how := os.environ.get(CHANGE_VARIABLE):
+        importlib.import_module("support.sglang_changed").change(how)
     if os.environ.get(OVERLAP_VARIABLE) != "1":
         return
     from sglang.srt.plugins.hook_registry import HookRegistry, HookType

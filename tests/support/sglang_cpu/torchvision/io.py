@@ -1,3 +1,3 @@
 """Names only."""
 
-from torchvision.names import any_name as __getattr__  # noqa: F401, N807
+from torchvision.names import any_name as __getattr__  # noqa: F401

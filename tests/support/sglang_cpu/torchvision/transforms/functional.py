@@ -2,7 +2,7 @@
 
 from enum import Enum
 
-from torchvision.names import any_name as __getattr__  # noqa: F401, N807
+from torchvision.names import any_name as __getattr__  # noqa: F401
 
 
 class InterpolationMode(Enum):
