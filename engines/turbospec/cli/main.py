@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from turbospec.adapters.version import __version__
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C or a signal that stands for it, as shells have it."""
 
 VERBS = ("serve", "engine", "status", "set_policy", "profile", "profiles", "doctor", "demo", "bench")
 """Modules of turbospec.cli, in the order in which `--help` lists them."""
@@ -39,7 +44,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(args.func(args))
     except KeyboardInterrupt:
         print("turbospec: interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
+
+
+def run() -> NoReturn:
+    """`main` as a process of its own."""
+    status = main()
+    if status == INTERRUPTED:
+        # All that was begun has been ended on the way here. What libraries do at a process's exit is not made
+        # for being interrupted anywhere: a demonstration has been seen to hang there.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -58,4 +75,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

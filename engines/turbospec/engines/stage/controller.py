@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from turbospec.engines.processes import Child, Children, free_port
 
 _START_SECONDS = 30.0
+_CALL_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,20 +31,30 @@ class Controller:
             introspection=f"127.0.0.1:{free_port()}",
         )
 
-    def start(self, children: Children) -> Child:
-        """Starts `turbospec serve` and waits until it serves. Raises ProcessFailedError where it does not."""
+    def start(self, children: Children, profiles: Path | None = None, *, name: str = "controller") -> Child:
+        """Starts `turbospec serve` and waits until it serves. Raises ProcessFailedError where it does not.
+
+        `profiles` is the directory of latency profiles, if any; `name` that of its log.
+        """
         argv = [
             *(sys.executable, "-m", "turbospec.cli.main", "serve"),
             *("--control-address", self.control),
             *("--operations-address", self.operations),
             *("--introspection-address", self.introspection),
+            *(() if profiles is None else ("--profiles-directory", str(profiles))),
         ]
-        child = children.start("controller", argv, {})
-        channel = grpc.insecure_channel(self.introspection, options=[("grpc.enable_http_proxy", 0)])
-        ready = grpc.channel_ready_future(channel)
-        try:
-            child.wait_until(ready.done, _START_SECONDS)
-        finally:
-            ready.cancel()
-            channel.close()
+        child = children.start(name, argv, {})
+        with grpc.insecure_channel(self.introspection, options=[("grpc.enable_http_proxy", 0)]) as channel:
+            child.wait_until(lambda: _serves(channel), _START_SECONDS)
         return child
+
+
+def _serves(channel: grpc.Channel) -> bool:
+    # Not `channel_ready_future`: it says of a port that it is open, and has threads that outlive it.
+    try:
+        answer = health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), timeout=_CALL_SECONDS
+        )
+    except grpc.RpcError:
+        return False
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
