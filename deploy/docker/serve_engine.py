@@ -4,7 +4,7 @@
     serve_engine.py --healthy      exit status 0 where the engine in this container answers
 
 One set of variables serves every engine, so that swapping the engine changes nothing else. Arguments given
-here, and those in ENGINE_ARGS, come last and are the engine's own.
+here (an image's own defaults) and after them those in ENGINE_ARGS come last, in the engine's own words.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def command(engine: str, environ: Mapping[str, str], more: list[str]) -> list[st
     if engine not in builders:
         raise VariableError(f"unknown engine {engine!r}: choose from {', '.join(builders)}")
     where = ["--host", "0.0.0.0", "--port", PORT]
-    own = [*_split(environ), *more]
+    own = [*more, *_split(environ)]
     return ["turbospec", "engine", engine, "--", *builders[engine](environ), *where, *own]
 
 

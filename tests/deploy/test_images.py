@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +79,9 @@ def test_the_sidecars_lock_has_what_it_needs_and_nothing_of_an_engine() -> None:
     assert not {"torch", "vllm", "sglang", "aiohttp"} & pins.keys()
 
 
-def command(engine: str, **variables: str) -> list[str]:
+def command(engine: str, more: Sequence[str] = (), **variables: str) -> list[str]:
     module: dict[str, Any] = runpy.run_path(str(SCRIPT))
-    found: list[str] = module["command"](engine, variables, [])
+    found: list[str] = module["command"](engine, variables, more)
     return found
 
 
@@ -110,6 +111,12 @@ def test_one_set_of_variables_serves_both_engines() -> None:
     for made in (vllm, sglang):
         assert made[-2:] == ["--seed", "1 2"]
         assert made[made.index("--port") + 1] == "8000"
+
+
+def test_the_operators_arguments_come_after_the_images() -> None:
+    """So that they win, as a repeated argument's last value does."""
+    made = command("vllm", ["--seed", "1"], MODEL="m", ENGINE_ARGS="--seed 2")
+    assert made[-4:] == ["--seed", "1", "--seed", "2"]
 
 
 def test_a_method_without_a_draft_needs_none() -> None:

@@ -1,15 +1,14 @@
 """The protocol's files and the code made from them."""
 
-import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from support.buf import buf, needs_buf
 
 ROOT = Path(__file__).parents[2]
-BUF = "@bufbuild/buf@1.75.0"
 
 
 @pytest.fixture(scope="session")
@@ -54,23 +53,10 @@ def test_a_changed_protocol_is_noticed(protoc: Path, tmp_path: Path) -> None:
     assert generate(protoc, source, out)[name] != (ROOT / "proto/turbospec/v1" / name).read_bytes()
 
 
-@pytest.mark.skipif(shutil.which("npm") is None, reason="buf is an npm package and npm is not installed")
+@needs_buf
 def test_buf_lint() -> None:
     """The protocol is clean under buf's STANDARD rules."""
-    done = subprocess.run(
-        ["npm", "exec", "--yes", "--prefer-offline", f"--package={BUF}", "--", "buf", "lint"],
-        cwd=ROOT,
-        # Otherwise both keep things in the home folder, where not every build may write.
-        env={
-            **os.environ,
-            "npm_config_cache": str(ROOT / "build/npm"),
-            "BUF_CACHE_DIR": str(ROOT / "build/buf"),
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
+    buf("lint")
 
 
 def test_every_field_is_documented() -> None:

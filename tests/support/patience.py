@@ -13,12 +13,14 @@ _TICK_SECONDS = 0.02
 _LATE_SECONDS = 0.1
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Returns once `condition` holds. Fails with `what` after `seconds`."""
+def wait_until(
+    condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.02
+) -> None:
+    """Returns once `condition` holds, asking `every` so many seconds. Fails with `what` after `seconds`."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"not {what} within {seconds:g} s"
-        time.sleep(0.02)
+        time.sleep(every)
 
 
 class Watch:

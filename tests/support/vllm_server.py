@@ -14,7 +14,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from support.patience import PATIENCE_SECONDS
 from support.sidecar import SOURCE_ROOTS
@@ -75,24 +75,8 @@ class Server:
                 time.sleep(0.25)
 
     def complete(self, prompt: list[int], max_tokens: int, timeout: float, name: str) -> int:
-        """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long.
-
-        The server's id for it is `cmpl-NAME`.
-        """
-        body = {
-            "model": self.model,
-            "prompt": prompt,
-            "max_tokens": max_tokens,
-            "temperature": 0,
-            "ignore_eos": True,
-        }
-        request = urllib.request.Request(
-            f"{self.url}/v1/completions",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json", "X-Request-Id": name},
-        )
-        with urllib.request.urlopen(request, timeout=timeout) as response:
-            return int(json.load(response)["usage"]["completion_tokens"])
+        """One request; see `complete`."""
+        return complete(self.url, self.model, prompt, max_tokens, timeout, name)
 
     def log(self) -> str:
         return self._log.read_text(errors="replace")
@@ -106,6 +90,28 @@ class Server:
         self.process.wait()
 
 
+def complete(url: str, model: str, prompt: list[int], max_tokens: int, timeout: float, name: str) -> int:
+    """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long.
+
+    The server's id for it is `cmpl-NAME`.
+    """
+    body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
+    request = urllib.request.Request(
+        f"{url}/v1/completions",
+        json.dumps(body).encode(),
+        {"Content-Type": "application/json", "X-Request-Id": name},
+    )
+    with urllib.request.urlopen(request, timeout=timeout) as response:
+        return int(json.load(response)["usage"]["completion_tokens"])
+
+
+class Completes(Protocol):
+    """Whatever takes load."""
+
+    def complete(self, prompt: list[int], max_tokens: int, timeout: float, name: str) -> int:
+        """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long."""
+
+
 class Load:
     """A few callers that ask again as soon as they are answered, until the block is left.
 
@@ -115,7 +121,7 @@ class Load:
 
     MAX_TOKENS = 32
 
-    def __init__(self, server: Server, callers: int = 4, timeout: float = PATIENCE_SECONDS) -> None:
+    def __init__(self, server: Completes, callers: int = 4, timeout: float = PATIENCE_SECONDS) -> None:
         self.answered = 0
         self.failures: list[str] = []
         self.longest_seconds = 0.0
