@@ -11,7 +11,7 @@ ENGINE ?= vllm
 SOURCES := $(shell find proto sidecar adapters engines -name '*.py' -o -name '*.proto' -o -name '*.typed') pyproject.toml README.md LICENSE
 STAND_IN := $(shell find tests/support/sglang_cpu -name '*.py' -o -name '*.toml')
 
-.PHONY: help setup setup-sglang demo test check unit e2e sglang proto lock clean
+.PHONY: help setup setup-sglang demo test check unit e2e sglang docker proto lock clean
 
 help:  ## this list
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -19,7 +19,7 @@ help:  ## this list
 demo: setup  ## set up, then run the demo: sidecar and real vLLM, controlled and not, side by side
 	$(BIN)/turbospec demo --engine $(ENGINE) $(DEMO_ARGS)
 
-test: setup check unit e2e  ## set up, then lint, types and every test
+test: setup check unit e2e docker  ## set up, then lint, types and every test
 
 setup: $(VENV)/.turbospec
 
@@ -77,7 +77,7 @@ check: setup  ## lint and types
 	$(BIN)/mypy
 
 unit: setup  ## tests without an engine
-	$(BIN)/python -m pytest -q -m "not vllm and not sglang" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -q -m "not vllm and not sglang and not docker" -n 2 --dist loadfile
 
 # First what compares speeds, alone; then the rest, two engines at a time.
 e2e: setup  ## tests on the real vLLM
@@ -86,6 +86,12 @@ e2e: setup  ## tests on the real vLLM
 
 sglang: setup-sglang  ## tests on the real SGLang
 	$(SGLANG)/bin/python -m pytest -q tests/sglang -m sglang --timeout=1200
+
+# Where a Docker engine answers. Starting one, and installing anything for it, is for .ci/run only.
+docker: setup  ## tests with real images and containers
+	@if why="$$($(BIN)/python tests/support/docker_engine.py 2>&1)"; \
+	then $(BIN)/python -m pytest -q tests/docker -m docker --timeout=1200; \
+	else echo "SKIPPED, the tests with Docker: $$why"; fi
 
 proto: build/protoc/.ready  ## generate proto/turbospec/v1/*_pb2* again
 	build/protoc/bin/python -m grpc_tools.protoc -Iproto --python_out=proto --grpc_python_out=proto --pyi_out=proto proto/turbospec/v1/*.proto
