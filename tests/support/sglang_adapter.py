@@ -23,10 +23,15 @@ def controlled(scheduler: Any) -> bool:
 
 
 def hooked(_: Any) -> list[str]:
-    """Those of the adapter's hooks that are in place in this process."""
-    from turbospec.adapters.sglang import compat
+    """What TurboSpec has hooked in this process, as SGLang's registry knows it."""
+    from sglang.srt.plugins.hook_registry import HookRegistry
 
-    return [name for name in compat.HOOKED if hasattr(compat.resolve(name), "__wrapped__")]
+    return sorted(
+        target
+        for target, hooks in HookRegistry._hooks.items()
+        if target in HookRegistry._patched
+        if any(hook.__module__.startswith("turbospec.") for _, hook, _ in hooks)
+    )
 
 
 def missing_hooks(_: Any) -> list[str]:
@@ -38,26 +43,25 @@ def missing_hooks(_: Any) -> list[str]:
 
 def missing_when_changed(_: Any) -> tuple[list[str], int]:
     """The same for one that was changed, and how many hooks the plug-in then registers."""
+    import dataclasses
     import os
     from unittest.mock import patch
 
-    from sglang.srt.managers.schedule_batch import Req
+    from sglang.srt.managers import utils
     from sglang.srt.managers.scheduler import Scheduler
     from sglang.srt.plugins.hook_registry import HookRegistry
     from turbospec.adapters.sglang import compat, plugin
 
     def renamed(self: Any, batch: Any, output: Any) -> None: ...
 
-    def fewer(self: Any, rid: str) -> None:
-        self.rid = rid
-
+    fewer = dataclasses.make_dataclass("GenerationBatchResult", ["speculative_num_draft_tokens"])
     aborts = Scheduler.send_abort_output
     del Scheduler.send_abort_output
     try:
         with (
             patch.object(Scheduler, "process_batch_result", renamed),
-            patch.object(Req, "__init__", fewer),
-            patch.object(HookRegistry, "register") as register,
+            patch.object(utils, "GenerationBatchResult", fewer),
+            patch.object(HookRegistry, "register", autospec=True) as register,
             patch.dict(os.environ, {"TURBOSPEC_CONTROL_ADDRESS": "unix:/nonexistent/control.sock"}),
         ):
             os.environ.pop("TURBOSPEC_DISABLE", None)

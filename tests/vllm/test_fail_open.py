@@ -6,22 +6,24 @@ controller on the engine's thread. There they must fail.
 
 from __future__ import annotations
 
-import signal
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.controllers import ControllerProcess
-from support.patience import Watch, wait_until
-from support.sidecar import Sidecar
-from support.vllm_server import Load, Server
+from support.fail_open import (
+    check_kill_loses_no_request,
+    check_lies_are_ignored,
+    check_serves_alone,
+    check_stop_loses_no_request,
+)
+from support.vllm_server import Server
 from support.vllm_setup import speculative_config
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+
 
 @contextmanager
 def running_server(models: MadeModels, directory: Path, scheduler: str) -> Iterator[Server]:
