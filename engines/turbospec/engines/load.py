@@ -39,9 +39,11 @@ class Workload:
     output_tokens: tuple[int, int] = (64, 192)
     """Shortest and longest answer; lengths are uniform between them."""
     seed: int = 0
+    parameters: Mapping[str, object] = field(default_factory=dict)
+    """What requests ask for besides, in the terms of the completions API."""
 
     def body(self, number: int, share: float = 1.0) -> dict[str, object]:
-        """The JSON body of request `number`: greedy, and of exactly the length drawn, times `share`."""
+        """The JSON body of request `number`: of exactly the length drawn, times `share`; greedy by itself."""
         draw = random.Random(f"{self.seed}/{number}")
         prompt = [draw.randrange(_FIRST_ORDINARY_TOKEN, self.vocabulary) for _ in range(self.prompt_tokens)]
         length = draw.randint(*self.output_tokens)
@@ -53,6 +55,7 @@ class Workload:
             "ignore_eos": True,
             "stream": True,
             "stream_options": {"include_usage": True, "continuous_usage_stats": True},
+            **self.parameters,
         }
 
 

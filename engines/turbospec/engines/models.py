@@ -146,9 +146,11 @@ def _make(path: Path, shape: Shape, layers: int, eps: float, seed: int) -> None:
     partial.mkdir()
     try:
         save_file(
-            dict(_weights(shape, layers, eps, seed)), partial / "model.safetensors", metadata={"format": "pt"}
+            dict(make_weights(shape, layers, eps, seed)),
+            partial / "model.safetensors",
+            metadata={"format": "pt"},
         )
-        (partial / "config.json").write_text(json.dumps(_config(shape, layers), indent=2) + "\n")
+        (partial / "config.json").write_text(json.dumps(make_config(shape, layers), indent=2) + "\n")
         write_tokenizer(partial, shape.vocabulary, shape.positions)
         (partial / _PARAMETERS_FILE).write_text(json.dumps(parameters, indent=2) + "\n")
         if path.exists():
@@ -165,10 +167,13 @@ def _read_parameters(path: Path) -> Any:
         return None
 
 
-def _weights(shape: Shape, layers: int, eps: float, seed: int) -> Iterator[tuple[str, torch.Tensor]]:
-    """Tensors by their names in the transformers library's Llama.
+def make_weights(
+    shape: Shape, layers: int, eps: float, seed: int, device: str = "cpu"
+) -> Iterator[tuple[str, torch.Tensor]]:
+    """Tensors by their names in the transformers library's Llama, made on `device`.
 
-    Every tensor has its own generator: a shallower model shares its tensors with a deeper one.
+    Every tensor has its own generator: a shallower model shares its tensors with a deeper one. Devices of
+    different kinds draw different numbers.
     """
     import torch
 
@@ -177,13 +182,14 @@ def _weights(shape: Shape, layers: int, eps: float, seed: int) -> Iterator[tuple
     def normal(rows: int, columns: int, scale: float = 1.0) -> torch.Tensor:
         nonlocal serial
         serial += 1
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + serial)
+        generator = torch.Generator(device).manual_seed(seed * 1_000_003 + serial)
+        drawn = torch.randn(rows, columns, generator=generator, device=device)
         # 0.02 is the transformers library's initializer_range for Llama.
-        return (torch.randn(rows, columns, generator=generator) * (0.02 * scale)).to(torch.bfloat16)
+        return (drawn * (0.02 * scale)).to(torch.bfloat16)
 
     hidden = shape.hidden
     key_value = hidden // shape.heads * shape.key_value_heads
-    one = torch.ones(hidden, dtype=torch.bfloat16)
+    one = torch.ones(hidden, dtype=torch.bfloat16, device=device)
     yield "model.embed_tokens.weight", normal(shape.vocabulary, hidden)
     yield "lm_head.weight", normal(shape.vocabulary, hidden)
     yield "model.norm.weight", one.clone()
@@ -201,7 +207,8 @@ def _weights(shape: Shape, layers: int, eps: float, seed: int) -> Iterator[tuple
         yield f"{prefix}.post_attention_layernorm.weight", one.clone()
 
 
-def _config(shape: Shape, layers: int) -> dict[str, Any]:
+def make_config(shape: Shape, layers: int) -> dict[str, Any]:
+    """The transformers library's configuration of a model with the first `layers` of a shape."""
     return {
         "architectures": ["LlamaForCausalLM"],
         "model_type": "llama",

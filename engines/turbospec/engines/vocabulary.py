@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
-from itertools import product
+from itertools import chain, islice, product
 from pathlib import Path
 
 SPECIAL_TOKENS = ("<s>", "</s>", "<unk>")
 
 
 def words(count: int) -> list[str]:
-    """`count` different words of two syllables, at most 6400."""
+    """`count` different words, at most 518400: 6400 of two syllables, then those of three."""
     syllables = ["".join(pair) for pair in product("bdfghjklmnprstvz", "aeiou")]
-    return [first + second for first, second in product(syllables, syllables)][:count]
+    lengths = (product(syllables, repeat=number) for number in (2, 3))
+    return ["".join(word) for word in islice(chain.from_iterable(lengths), count)]
 
 
 def write_tokenizer(directory: Path, vocabulary: int, positions: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Any
 
@@ -25,13 +25,24 @@ ENVIRONMENT = {
 }
 
 
+EAGER: Mapping[str, Any] = {"enforce_eager": True}
+
+
 class Engine:
     """vLLM's engine core with TurboSpec's scheduler and the real sidecar at the other end."""
 
-    def __init__(self, models: MadeModels, requests: int, context: int) -> None:
-        """For at most `requests` at once, of at most `context` tokens.
+    def __init__(
+        self,
+        models: MadeModels,
+        requests: int,
+        context: int,
+        *,
+        length: int = LENGTH,
+        arguments: Mapping[str, Any] = EAGER,
+    ) -> None:
+        """For at most `requests` at once, of at most `context` tokens; `length` is the longest of drafts.
 
-        Raises RuntimeError where control was refused.
+        `arguments` are vLLM's further ones. Raises RuntimeError where control was refused.
         """
         from vllm import LLM
 
@@ -41,19 +52,20 @@ class Engine:
             speculative_config={
                 "method": "draft_model",
                 "model": str(models.draft),
-                "num_speculative_tokens": LENGTH,
+                "num_speculative_tokens": length,
             },
             scheduler_cls=SCHEDULER_CLASS,
             dtype="bfloat16",
             max_model_len=context,
             max_num_seqs=requests,
-            enforce_eager=True,
             enable_prefix_caching=False,
             disable_log_stats=True,
+            **arguments,
         )
         # Its `get_output` is a step of the core, without the detokenizing that a server does elsewhere.
         self._client: Any = self._llm.llm_engine.engine_core
-        self._scheduler: Any = self._client.engine_core.scheduler
+        self._core: Any = self._client.engine_core
+        self._scheduler: Any = self._core.scheduler
         self._controlled = type(self._scheduler)
         if not hasattr(self._scheduler, "_turbospec"):
             raise RuntimeError("TurboSpec does not control this engine; its log says why")
@@ -69,16 +81,16 @@ class Engine:
         """Puts the adapter into the scheduler, or vLLM's own methods back; only while nothing runs."""
         self._scheduler.__class__ = self._controlled if present else self._controlled.__base__
 
-    def fill(self, requests: int) -> None:
+    def fill(self, requests: int, prompt_tokens: int = _PROMPT_TOKENS) -> None:
         """Starts requests and computes their prompts; each time the same ones."""
         from vllm import SamplingParams
 
         for i in range(requests):
             self._made += 1
             request_id = f"bench-{self._made:08d}"
-            prompt = [5 + (17 * i + 7 * j) % 400 for j in range(_PROMPT_TOKENS)]
+            prompt = [5 + (17 * i + 7 * j) % 400 for j in range(prompt_tokens)]
             parameters = SamplingParams(
-                temperature=0.0, max_tokens=self._context - _PROMPT_TOKENS, ignore_eos=True
+                temperature=0.0, max_tokens=self._context - prompt_tokens, ignore_eos=True
             )
             self._llm.llm_engine.add_request(request_id, {"prompt_token_ids": prompt}, parameters)
             self._live.append(request_id)
@@ -99,6 +111,8 @@ class Engine:
         """Aborts all requests."""
         self._llm.llm_engine.abort_request(self._live)
         self._live.clear()
+        while self._core.batch_queue:  # with asynchronous scheduling, steps are in flight
+            self._core.step_fn()
         self.step()  # lets the workers forget them
 
 

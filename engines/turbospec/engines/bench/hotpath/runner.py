@@ -19,7 +19,7 @@ from turbospec.engines.bench.hotpath.measured import StageTimes, read_plan_times
 from turbospec.engines.bench.hotpath.plan import STAGES
 from turbospec.engines.bench.hotpath.worker import Settings
 from turbospec.engines.launching import ENGINE_ID_VARIABLE
-from turbospec.engines.processes import Children, ProcessFailedError
+from turbospec.engines.processes import Child, Children, ProcessFailedError
 from turbospec.engines.stage.controller import Controller
 
 _PACKAGE = "turbospec.engines.bench.hotpath"
@@ -52,20 +52,8 @@ def _measure(
     if len(cores) < 2:
         raise ProcessFailedError("two cores are needed: one for the engine, one for the sidecar")
     controller = Controller.choose(scratch)
-    ready, plan_times = scratch / "ready.json", scratch / "plans.jsonl"
-    sidecar = children.start(
-        "controller",
-        [
-            *(sys.executable, "-m", f"{_PACKAGE}.controller", str(plan_times)),
-            *("--control-address", controller.control),
-            *("--operations-address", controller.operations),
-            *("--introspection-address", controller.introspection),
-            *("--ready-file", str(ready)),
-        ],
-        {},
-    )
-    sidecar.wait_until(ready.exists, _START_SECONDS)
-    pid = int(json.loads(ready.read_text())["pid"])
+    plan_times = scratch / "plans.jsonl"
+    sidecar, pid = start_sidecar(children, controller, plan_times)
     stages = []
     for index, stage in enumerate(STAGES):
         counts = " and ".join(str(cell.requests) for cell in stage.cells)
@@ -91,3 +79,21 @@ def _measure(
         stages.append(read_stage(output))
     sidecar.stop()  # it writes what it measured when it ends
     return stages, read_plan_times(plan_times)
+
+
+def start_sidecar(children: Children, controller: Controller, plan_times: Path) -> tuple[Child, int]:
+    """The sidecar with a stopwatch, once it serves, and its process id; `plan_times` is written at last."""
+    ready = plan_times.with_name("ready.json")
+    sidecar = children.start(
+        "controller",
+        [
+            *(sys.executable, "-m", f"{_PACKAGE}.controller", str(plan_times)),
+            *("--control-address", controller.control),
+            *("--operations-address", controller.operations),
+            *("--introspection-address", controller.introspection),
+            *("--ready-file", str(ready)),
+        ],
+        {},
+    )
+    sidecar.wait_until(ready.exists, _START_SECONDS)
+    return sidecar, int(json.loads(ready.read_text())["pid"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -31,7 +32,8 @@ _CONNECT_SECONDS = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """`stage`: index of the stage. `sidecar`: its process id. `cores`: the engine's, the sidecar's."""
+    """`stage`: index of the stage. `sidecar`: its process id. `cores`: the engine's, the sidecar's; None
+    where the engine's computing is elsewhere, so that they need none of their own."""
 
     stage: int
     models: str
@@ -39,19 +41,18 @@ class Settings:
     introspection: str
     operations: str
     sidecar: int
-    cores: tuple[int, int]
+    cores: tuple[int, int] | None
     output: str
 
 
 class Worker:
     """One stage on one engine."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, stage: Stage, make_engine: Callable[[], Engine]) -> None:
         self._settings = settings
-        self._stage: Stage = STAGES[settings.stage]
+        self._stage = stage
         self._pin(apart=True)
-        models = make_models(Path(settings.models), "high", size=self._stage.size)
-        self._engine = Engine(models, self._stage.requests, self._stage.context)
+        self._engine = make_engine()
         self._pin(apart=True)  # threads that were started unbound
         self._steering = Steering(settings.introspection, settings.operations, settings.engine_id)
         self._steering.wait_connected(_CONNECT_SECONDS)
@@ -69,6 +70,8 @@ class Worker:
                 if cell.dilation:
                     self._steering.set_policy(DILATION_POLICY)
                     self._alternate(cell, BLOCKS, found.pinned)
+                    if self._settings.cores is None:
+                        continue
                     self._pin(apart=False)
                     self._alternate(cell, UNPINNED_BLOCKS, found.unpinned)
                     self._pin(apart=True)
@@ -116,6 +119,8 @@ class Worker:
 
     def _pin(self, *, apart: bool) -> None:
         """The engine on one core and the sidecar on the other, or both wherever the kernel likes."""
+        if self._settings.cores is None:
+            return
         engine, sidecar = self._settings.cores
         both = {engine, sidecar}
         pin(os.getpid(), {engine} if apart else both)
@@ -125,7 +130,13 @@ class Worker:
 def main(text: str) -> int:
     """Measures, and writes the stage's times to the output file."""
     settings = Settings(**json.loads(text))
-    times = Worker(settings).measure()
+    stage = STAGES[settings.stage]
+
+    def make_engine() -> Engine:
+        models = make_models(Path(settings.models), "high", size=stage.size)
+        return Engine(models, stage.requests, stage.context)
+
+    times = Worker(settings, stage, make_engine).measure()
     Path(settings.output).write_text(json.dumps(asdict(times)))
     return 0
 

@@ -1,0 +1,135 @@
+"""What the parts with serving engines share: models, a controller, and engines that start side by side."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from turbospec.engines.bench.e2e.lineup import FIXED_ENGINE, Lineup, Place
+from turbospec.engines.bench.gpu import device
+from turbospec.engines.bench.gpu.plan import (
+    ADAPTIVE,
+    GOODPUT,
+    HIGH,
+    LONGEST_LENGTH,
+    NGRAM,
+    NONE,
+    TABLE,
+    Scale,
+)
+from turbospec.engines.instant_models import PAIRS, write_pair
+from turbospec.engines.load import Workload
+from turbospec.engines.models import MadeModels
+from turbospec.engines.processes import Children
+from turbospec.engines.stage import engines
+from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.cores import kept_apart
+
+_PROMPT_VOCABULARY = 2000  # as many different tokens as a text of that length may have, and all shapes do
+# With few tokens to choose from, greedy decoding soon repeats itself, and decoding at random repeats pairs of
+# tokens: the n-gram drafter has proposals for both, most of them right for the first and wrong for the other.
+_NGRAM_REQUESTS = {
+    True: {"temperature": 0, "allowed_token_ids": list(range(100, 104))},
+    False: {"temperature": 1, "allowed_token_ids": list(range(100, 108))},
+}
+
+Entries = Sequence[tuple[int, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A method and an agreement, by name, at a scale; `eps`: what makes the pair agree so."""
+
+    scale: Scale
+    method: str
+    agreement: str
+    eps: float
+
+    @property
+    def pair(self) -> str:
+        """Of `instant_models`."""
+        return self.scale.pairs[self.method]
+
+    def place(self) -> Place:
+        """How its engines are started and loaded."""
+        scale, ngram = self.scale, self.method == NGRAM
+        return Place(
+            workload=Workload(
+                engines.MODEL_NAME,
+                min(_PROMPT_VOCABULARY, PAIRS[self.pair].target.vocabulary),
+                scale.prompt_tokens,
+                scale.output_tokens,
+                parameters=_NGRAM_REQUESTS[self.agreement == HIGH] if ngram else {},
+            ),
+            method=engines.NGRAM if ngram else engines.DRAFT_MODEL,
+            longest=LONGEST_LENGTH,
+            setting=device.serving(scale),
+            ramp_seconds=scale.ramp_seconds,
+            rest_seconds=scale.rest_seconds,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What a part has to start engines with."""
+
+    children: Children
+    models: MadeModels
+    controller: Controller
+    place: Place
+
+
+@contextmanager
+def stage(case: Case, directory: Path, logs: Path) -> Iterator[Stage]:
+    """Models and a controller; all that is started in the block is ended with it."""
+    place = case.place()
+    apart = kept_apart() if not case.scale.on_accelerator else _together()
+    with (
+        apart,
+        tempfile.TemporaryDirectory(prefix="turbospec-") as sockets,
+        Children(logs) as children,
+    ):
+        controller = Controller.choose(Path(sockets))
+        controller.start(children)
+        yield Stage(children, write_pair(directory, case.pair, case.eps), controller, place)
+
+
+def lineup(of: Stage, case: Case, entries: Entries | None) -> tuple[Lineup, tuple[str, ...]]:
+    """Engines for every policy that needs one, started at once, and the policies that have one.
+
+    Where the device cannot hold them all, `goodput` shares the engine of the static lengths: then it may have
+    learnt of costs from their steps, too. `entries` None: no engine with vLLM's own table.
+    """
+    children, models, place = of.children, of.models, of.place
+    method, longest, setting = place.method, place.longest, place.setting
+    plain = {NONE: engines.start_without_speculation(children, NONE, models, setting=setting)}
+    if entries is not None:
+        plain[TABLE] = engines.start_with_table(
+            children, TABLE, models, entries, longest=longest, method=method, setting=setting
+        )
+    roomy = device.holds_all_engines(case.scale)
+    # It is for drafters that are models and needs captured graphs.
+    if (
+        entries is not None
+        and roomy
+        and case.scale.on_accelerator
+        and method == engines.DRAFT_MODEL
+        and device.has_adaptive_verification()
+    ):
+        plain[ADAPTIVE] = engines.start_adaptive(
+            children, ADAPTIVE, models, longest=longest, method=method, setting=setting
+        )
+    controlled = (GOODPUT, FIXED_ENGINE) if roomy else (FIXED_ENGINE,)
+    return (
+        Lineup(children, models, of.controller, place, controlled=controlled, plain=plain),
+        tuple(plain),
+    )
+
+
+@contextmanager
+def _together() -> Iterator[None]:
+    """Where the model's computing is elsewhere, its processes need no cores of their own."""
+    yield
