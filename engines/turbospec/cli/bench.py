@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-BENCHMARKS = ("e2e", "hotpath", "moving")
+BENCHMARKS = ("e2e", "gpu", "hotpath", "moving")
 """Modules of turbospec.engines.bench, light to import; each adds its own parser."""
 
 _DESCRIPTION = """\
