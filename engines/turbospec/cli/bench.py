@@ -5,12 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-BENCHMARKS = ("e2e", "gpu", "hotpath", "moving")
+BENCHMARKS = ("coldstart", "costmodels", "e2e", "gpu", "hotpath", "moving")
 """Modules of turbospec.engines.bench, light to import; each adds its own parser."""
 
 _DESCRIPTION = """\
 Measures on a real engine on this machine, with made models, and writes the results as JSON. The numbers
-are of this machine: compare ratios within one run, not runs.
+are of this machine: compare ratios within one run, not runs. (cost-models judges what was measured before.)
 """
 
 

@@ -73,6 +73,12 @@ class Steering:
                 )
             time.sleep(_POLL_SECONDS)
 
+    def knows_costs(self) -> bool:
+        """Whether the controller knows of any step what it took, from a profile or by itself."""
+        request = introspection_pb2.GetEngineRequest(engine_id=self._engine_id)
+        engine = self._introspection.GetEngine(request, timeout=_CALL_SECONDS)
+        return bool(engine.latency.evidence_steps > 0)
+
     def check_controlled(self, policy: str) -> None:
         """Raises NotControlledError unless the engine's newest step ran under a plan of `policy`."""
         engine = self._summary()

@@ -43,8 +43,7 @@ class Watch:
 
     async def lengths(self) -> Lengths:
         """Raises grpc.RpcError where the controller does not know the engine."""
-        request = pb.GetEngineRequest(engine_id=self._engine_id)
-        engine = await self._stub.GetEngine(request, timeout=_CALL_SECONDS)
+        engine = await self._engine()
         named = list(engine.last_decision.requests_by_verification_length)
         return Lengths(
             mean_length(named),
@@ -52,6 +51,10 @@ class Watch:
             engine.summary.drafter_skipped,
             engine.summary.unready_requests,
         )
+
+    async def steps(self) -> int:
+        """Steps that the engine has reported since it connected. Raises as `lengths` does."""
+        return int((await self._engine()).summary.steps)
 
     async def request(self, request_id: str) -> RequestState | None:
         """None where the controller knows no such live request."""
@@ -64,6 +67,11 @@ class Watch:
             raise
         planned = state.verification_length if state.HasField("verification_length") else None
         return RequestState(state.verified, state.accepted, planned)
+
+    async def _engine(self) -> pb.GetEngineResponse:
+        request = pb.GetEngineRequest(engine_id=self._engine_id)
+        answer: pb.GetEngineResponse = await self._stub.GetEngine(request, timeout=_CALL_SECONDS)
+        return answer
 
     async def __aenter__(self) -> Watch:
         return self
