@@ -8,18 +8,19 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 SGLANG_PIP := $(SGLANG)/bin/python -m pip --disable-pip-version-check -q
 ENGINE ?= vllm
+ENVIRONMENT := $(if $(filter sglang,$(ENGINE)),$(SGLANG),$(VENV))
 SOURCES := $(shell find proto sidecar adapters engines -name '*.py' -o -name '*.proto' -o -name '*.typed') pyproject.toml README.md LICENSE
 STAND_IN := $(shell find tests/support/sglang_cpu -name '*.py' -o -name '*.toml')
 
 .PHONY: help setup setup-sglang demo test check unit e2e sglang docker proto lock clean
 
 help:  ## this list
-	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
-demo: setup  ## set up, then run the demo: sidecar and real vLLM, controlled and not, side by side
-	$(BIN)/turbospec demo --engine $(ENGINE) $(DEMO_ARGS)
+demo: $(ENVIRONMENT)/.turbospec  ## set up, then run the demo: sidecar and real engine, controlled and not, side by side
+	$(ENVIRONMENT)/bin/turbospec demo --engine $(ENGINE) $(DEMO_ARGS)
 
-test: setup check unit e2e docker  ## set up, then lint, types and every test
+test: setup check unit e2e sglang docker  ## set up, then lint, types and every test
 
 setup: $(VENV)/.turbospec
 
@@ -85,7 +86,7 @@ e2e: setup  ## tests on the real vLLM
 	$(BIN)/python -m pytest -q -m "vllm and not measures" -n 2 --dist loadfile --timeout=1200
 
 sglang: setup-sglang  ## tests on the real SGLang
-	$(SGLANG)/bin/python -m pytest -q tests/sglang -m sglang --timeout=1200
+	$(SGLANG)/bin/python -m pytest -q -m sglang -n 2 --dist loadfile --timeout=1200 tests/sglang
 
 # Where a Docker engine answers. Starting one, and installing anything for it, is for .ci/run only.
 docker: setup  ## tests with real images and containers
