@@ -114,3 +114,26 @@ def _hooks(hooks: Any) -> Any:
 def declared_lengths(scheduler: Any) -> list[int]:
     """The candidate lengths of the hello."""
     return list(scheduler._turbospec._controller._make_hello().capabilities.candidate_lengths)
+
+
+def wait_without_plan(scheduler: Any, seconds: float = 30) -> None:
+    """Returns once there is no plan any more."""
+    controller = scheduler._turbospec._controller
+    deadline = time.monotonic() + seconds
+    while controller.current() is not None:
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"there is still a plan after {seconds:g} s")
+        time.sleep(0.02)
+
+
+def refused_plans(scheduler: Any) -> dict[str, int]:
+    """Plans that were no good, by reason."""
+    counted = scheduler._turbospec._controller.fallbacks()
+    return {reason: n for reason, n in counted.items() if reason in ("INVALID_PLAN", "WRONG_EPOCH")}
+
+
+def retract_often(_: Any) -> None:
+    """Has SGLang retract a request every few steps, as if memory were short, by a switch that it has."""
+    from sglang.srt.managers import scheduler as module
+
+    module.TEST_RETRACT, module.TEST_RETRACT_INTERVAL = True, 7
