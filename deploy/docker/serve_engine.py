@@ -19,13 +19,12 @@ from collections.abc import Mapping
 PORT = "8000"
 HEALTH_SECONDS = 4.0  # below the health check's own limit
 
-# SGLang's names for the draft methods, which are named here as vLLM does.
+# SGLang's names for the draft methods, which are named here as by vLLM. Its n-gram drafts are not controlled.
 SGLANG_ALGORITHMS = {
     "draft_model": "STANDALONE",
     "eagle": "EAGLE",
     "eagle3": "EAGLE3",
     "mtp": "NEXTN",
-    "ngram": "NGRAM",
 }
 
 
@@ -51,17 +50,15 @@ def _vllm(environ: Mapping[str, str]) -> list[str]:
 
 
 def _sglang(environ: Mapping[str, str]) -> list[str]:
-    method, length = _method(environ), _length(environ)
+    model, method, length = _model(environ), _method(environ), _length(environ)
     if method not in SGLANG_ALGORITHMS:
-        raise VariableError(f"METHOD {method!r}: SGLang has {', '.join(SGLANG_ALGORITHMS)}")
-    arguments = ["--model-path", _model(environ), "--speculative-algorithm", SGLANG_ALGORITHMS[method]]
+        raise VariableError(f"METHOD {method!r} with SGLang: choose from {', '.join(SGLANG_ALGORITHMS)}")
+    arguments = ["--model-path", model, "--speculative-algorithm", SGLANG_ALGORITHMS[method]]
     if draft := environ.get("DRAFT_MODEL"):
         arguments += ["--speculative-draft-model-path", draft]
-    arguments += ["--speculative-num-draft-tokens", str(length if method == "ngram" else length + 1)]
-    if method != "ngram":
-        # A chain, not a tree: that many steps, and the target's own token counts as a draft token.
-        arguments += ["--speculative-num-steps", str(length), "--speculative-eagle-topk", "1"]
-    return arguments
+    # A chain, not a tree: that many steps, and the target's own token counts as a draft token.
+    arguments += ["--speculative-num-steps", str(length), "--speculative-eagle-topk", "1"]
+    return [*arguments, "--speculative-num-draft-tokens", str(length + 1)]
 
 
 def _model(environ: Mapping[str, str]) -> str:

@@ -126,14 +126,17 @@ def test_a_method_without_a_draft_needs_none() -> None:
         "method": "ngram",
         "num_speculative_tokens": 5,
     }
-    assert "--speculative-num-steps" not in command("sglang", MODEL="m")
 
 
-def test_the_launcher_takes_what_it_is_given(tmp_path: Path) -> None:
-    """The command for vLLM passes `turbospec engine vllm` as it would start it."""
-    vllm = command("vllm", MODEL="m", METHOD="draft_model", DRAFT_MODEL="d")
+@pytest.mark.parametrize(
+    ("engine", "shown"), [("vllm", "--scheduler-cls turbospec"), ("sglang", "--speculative-num-steps 5")]
+)
+@pytest.mark.parametrize("method", ["draft_model", "eagle", "eagle3"])
+def test_the_launcher_takes_what_it_is_given(engine: str, shown: str, method: str, tmp_path: Path) -> None:
+    """The command passes `turbospec engine` as it would start it."""
+    made = command(engine, MODEL="m", METHOD=method, DRAFT_MODEL="d")
     done = subprocess.run(
-        [sys.executable, "-m", "turbospec.cli.main", "engine", "vllm", "--print", *vllm[3:]],
+        [sys.executable, "-m", "turbospec.cli.main", "engine", engine, "--print", *made[3:]],
         env={
             **os.environ,
             "PYTHONPATH": os.pathsep.join(sys.path),
@@ -144,7 +147,23 @@ def test_the_launcher_takes_what_it_is_given(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert "--scheduler-cls turbospec" in done.stdout
+    assert shown in done.stdout
+
+
+def test_sglang_has_no_ngram_that_could_be_controlled() -> None:
+    """The default method is vLLM's only, and what to choose instead is said."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "sglang"],
+        env={"MODEL": "m"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "serve_engine: METHOD 'ngram' with SGLang: choose from draft_model, eagle, eagle3, mtp\n"
+    )
 
 
 @pytest.mark.parametrize(

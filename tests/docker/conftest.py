@@ -51,6 +51,11 @@ def vllm_image(stack: Stack) -> str:
 
 
 @pytest.fixture(scope="session")
+def sglang_image(stack: Stack) -> str:
+    return stack.build("engine-cpu", "sglang")
+
+
+@pytest.fixture(scope="session")
 def up(stack: Stack, sidecar_image: str, vllm_image: str) -> Stack:
     """Sidecar and vLLM, serving."""
     assert sidecar_image

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 from support.docker_base import Workshop
@@ -12,6 +11,7 @@ from support.docker_stack import build_image, wait
 
 pytestmark = pytest.mark.docker
 MEGABYTES = 10**6
+Bare = dict[str, str]
 
 
 def size(image: str) -> int:
@@ -57,30 +57,40 @@ def test_the_sidecar_runs_with_a_read_only_root(workshop: Workshop, sidecar_imag
         docker("rm", "--force", "--volumes", name)
 
 
-def test_the_gpu_images_steps_work_on_a_base_with_that_engine(
-    workshop: Workshop, vllm_image: str, tmp_path: Path
-) -> None:
-    """The wheel goes on top of an installed vLLM and pip check agrees: that needs no image of upstream's."""
-    bare = f"{workshop.project}-bare-vllm"
-    lines = [f"FROM {vllm_image}", "USER root", "RUN pip uninstall -y turbospec"]
-    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
-    build_image(bare, "Dockerfile", {}, tmp_path)
-    name = f"{workshop.project}-vllm"
-    build_image(name, "deploy/docker/vllm.Dockerfile", {"BASE": bare, "BUILD_BASE": bare})
+@pytest.fixture(scope="module")
+def bare(
+    workshop: Workshop, vllm_image: str, sglang_image: str, tmp_path_factory: pytest.TempPathFactory
+) -> Bare:
+    """What upstream's images have that matters here: the engines, run by root, and nothing of ours."""
+
+    def without_ours(engine: str, image: str, also: str = "true") -> str:
+        lines = [f"FROM {image}", "USER root", f"RUN pip uninstall -y turbospec && {also}"]
+        directory = tmp_path_factory.mktemp(engine)
+        (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
+        name = f"{workshop.project}-bare-{engine}"
+        build_image(name, "Dockerfile", {}, directory)
+        return name
+
+    scheduler = "/opt/vllm/lib/python3.11/site-packages/vllm/v1/core/sched/scheduler.py"
+    return {
+        "vllm": without_ours("vllm", vllm_image),
+        "sglang": without_ours("sglang", sglang_image),
+        "vllm without its scheduler": without_ours("broken", vllm_image, f"rm {scheduler}"),
+    }
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_gpu_images_steps_work_upon_that_engine(engine: str, workshop: Workshop, bare: Bare) -> None:
+    """The wheel goes on top of what is installed and pip check agrees: that needs no image of upstream's."""
+    name = f"{workshop.project}-{engine}"
+    bases = {"BASE": bare[engine], "BUILD_BASE": bare["vllm"]}
+    build_image(name, f"deploy/docker/{engine}.Dockerfile", bases)
     entry = json.loads(docker("image", "inspect", "--format", "{{json .Config.Entrypoint}}", name))
     assert within(name, *entry, check=False).startswith("serve_engine: MODEL is not set")
 
 
-def test_a_base_that_lacks_what_the_adapter_needs_fails_in_the_build(
-    workshop: Workshop, vllm_image: str, tmp_path: Path
-) -> None:
+def test_a_base_that_lacks_what_the_adapter_needs_fails_in_the_build(workshop: Workshop, bare: Bare) -> None:
     """Negative control: a vLLM without its scheduler makes no image."""
-    broken = f"{workshop.project}-broken-vllm"
-    scheduler = "/opt/vllm/lib/python3.11/site-packages/vllm/v1/core/sched/scheduler.py"
-    lines = [f"FROM {vllm_image}", "USER root", f"RUN rm {scheduler}"]
-    (tmp_path / "Dockerfile").write_text("\n".join(lines) + "\n")
-    build_image(broken, "Dockerfile", {}, tmp_path)
+    bases = {"BASE": bare["vllm without its scheduler"], "BUILD_BASE": bare["vllm"]}
     with pytest.raises(AssertionError, match=r"vllm\.v1\.core\.sched\.scheduler"):
-        build_image(
-            f"{workshop.project}-no", "deploy/docker/vllm.Dockerfile", {"BASE": broken, "BUILD_BASE": broken}
-        )
+        build_image(f"{workshop.project}-no", "deploy/docker/vllm.Dockerfile", bases)

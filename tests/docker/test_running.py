@@ -129,6 +129,17 @@ def test_a_sidecar_that_crashes_is_restarted(up: Stack) -> None:
     assert not load.failures
 
 
+def test_one_variable_swaps_the_engine(up: Stack, sglang_image: str) -> None:
+    """ENGINE=sglang and nothing else: the same sidecar, requests, models and introspection."""
+    sidecar, before = up.container("sidecar"), up.engine_name()
+    up.up("sglang")
+    assert up.container("sidecar") == sidecar
+    assert up.inspect("engine-cpu")["Config"]["Image"] == sglang_image
+    serve(up)
+    wait(up.controlled, "controlled")
+    assert (before, up.engine_name()) == ("vllm", "sglang")
+
+
 def test_a_dead_engine_is_noticed(up: Stack) -> None:
     """Negative control: the same load tells when service does not go on. The last: the engine stays dead."""
     with Load(up) as load:

@@ -17,6 +17,9 @@ from turbospec.engines.processes import free_port
 from turbospec.v1 import introspection_pb2 as ipb
 from turbospec.v1 import introspection_pb2_grpc
 
+# Engines that are run on a CPU for tests only, so that what builds their images is not shipped.
+TESTS_ONLY = {"sglang": "tests/docker/sglang-cpu.Dockerfile"}
+
 # Loading the engine on a machine that does other things too.
 START_SECONDS = 400.0
 
@@ -61,13 +64,14 @@ class Stack:
             env={**environ, **self.variables},
         )
 
-    def build(self, service: str) -> str:
+    def build(self, service: str, engine: str = "vllm") -> str:
         """Builds a service's image as the compose file has it, and returns its name.
 
         Not by compose itself: that has no way to build on the host's network, which a mirror may need.
         """
-        told = services(self.variables)[service]
-        build_image(told["image"], told["build"]["dockerfile"], told["build"]["args"])
+        told = services({**self.variables, "ENGINE": engine})[service]
+        dockerfile = TESTS_ONLY.get(engine) or told["build"]["dockerfile"]
+        build_image(told["image"], dockerfile, told["build"]["args"])
         return str(told["image"])
 
     def up(self, engine: str = "vllm") -> None:
@@ -128,6 +132,13 @@ class Stack:
             except grpc.RpcError:
                 return None
         return next((engine for engine in answer.engines if engine.engine_id == self.ENGINE_ID), None)
+
+    def engine_name(self) -> str:
+        """What the engine says that it is."""
+        with grpc.insecure_channel(self.introspection) as channel:
+            stub = introspection_pb2_grpc.IntrospectionServiceStub(channel)
+            request = ipb.GetEngineRequest(engine_id=self.ENGINE_ID)
+            return str(stub.GetEngine(request, timeout=PATIENCE_SECONDS).identity.engine_name)
 
     def controlled(self) -> bool:
         """Whether the engine's newest step ran under a plan."""
