@@ -22,6 +22,9 @@ from turbospec.adapters.vllm.refusal import MAX_LENGTH, RefusedError
 
 logger = logging.getLogger("turbospec.sglang")
 
+# SGLang then leaves out the draft's pass over accepted tokens at length 0.
+_SKIPS_DRAFT_VARIABLE = "SGLANG_SPEC_SKIP_ZERO_STEP_DRAFT_EXTEND"
+
 
 class Controlled:
     """What the adapter keeps of one scheduler. `channel`: only with other ranks. `control`: in the first."""
@@ -81,6 +84,12 @@ def _control(
             "TurboSpec is not tested with SGLang %s (tested: %s); its hooks are there.",
             version,
             ", ".join(compat.TESTED_VERSIONS),
+        )
+    if os.environ.get(_SKIPS_DRAFT_VARIABLE, "").lower() in ("1", "true", "yes", "y"):
+        logger.warning(
+            "%s is set: requests that run at length 0 draft badly afterwards, and the controller takes that "
+            "for what their drafts are worth. Unset it.",
+            _SKIPS_DRAFT_VARIABLE,
         )
     config = get_context().config_leaf
     hello = make_hello(
