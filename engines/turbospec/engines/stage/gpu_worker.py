@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from turbospec.engines.instant_models import LOAD_FORMAT, read_weights
 from turbospec.engines.stage import cpu_worker
 from vllm.model_executor.model_loader import register_model_loader
@@ -26,8 +27,10 @@ class Loader(BaseModelLoader):  # type: ignore[misc]
 
     def load_weights(self, model: Any, model_config: Any) -> None:
         """Fills the model as a checkpoint would."""
-        device = str(next(model.parameters()).device)
-        model.load_weights(read_weights(Path(model_config.model), device))
+        device = next(model.parameters()).device
+        model.load_weights(read_weights(Path(model_config.model), str(device)))
+        if device.type == "cuda":  # other engines start on the same device meanwhile
+            torch.cuda.empty_cache()
 
 
 class WorkerExtension(cpu_worker.WorkerExtension):

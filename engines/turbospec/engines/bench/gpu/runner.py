@@ -92,13 +92,15 @@ def run(
             "seconds": round(time.monotonic() - began, 1),
         }
         _write(results.path(part), found)
-        console.print(f"{part}: took {found['seconds']:.0f} s: {results.path(part)}", highlight=False)
+        console.print(
+            f"{part}: took {found['seconds']:.0f} s: {results.path(part)}", highlight=False, soft_wrap=True
+        )
     else:
-        console.print(f"{part}: done already: {results.path(part)}", highlight=False)
+        console.print(f"{part}: done already: {results.path(part)}", highlight=False, soft_wrap=True)
     if json_file is not None:
         _write(json_file, found)
     for target in found.get("targets", []):
-        console.print(_line(target), highlight=False)
+        console.print(_line(target), highlight=False, soft_wrap=True)
     return found
 
 

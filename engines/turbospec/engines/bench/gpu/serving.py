@@ -66,7 +66,8 @@ class Case:
             ),
             method=engines.NGRAM if ngram else engines.DRAFT_MODEL,
             longest=LONGEST_LENGTH,
-            setting=device.serving(scale),
+            # vLLM cannot look for n-grams in what it does not know yet.
+            setting=device.serving(scale, asynchronous=not ngram),
             ramp_seconds=scale.ramp_seconds,
             rest_seconds=scale.rest_seconds,
         )
