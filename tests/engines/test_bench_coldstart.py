@@ -8,14 +8,20 @@ import json
 import random
 import sys
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support import profiled_engine
+from support.profiled_engine import ProfiledEngine
 from support.profiles import key, profile
+from support.scripted.costs import Costs, linear
+from support.scripted.hello import capabilities
+from support.scripted.machine import Machine
 from turbospec.cli.main import main
-from turbospec.engines.bench.coldstart import document, phases, table
+from turbospec.engines.bench.coldstart import document, engine, phases, runner, table
 from turbospec.engines.bench.coldstart import profile as profiles
 from turbospec.engines.bench.coldstart.measured import Measured, Phase, Run, cells_of
 from turbospec.engines.bench.coldstart.plan import (
@@ -36,8 +42,11 @@ from turbospec.engines.bench.coldstart.scoring import ratio, worst
 from turbospec.engines.bench.coldstart.targets import ratios
 from turbospec.engines.bench.moving.watching import Lengths
 from turbospec.engines.load import Workload
+from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import Children, free_port, responds
 from turbospec.engines.profiling.errors import OptionError
+from turbospec.engines.stage import engines
+from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.steering import NotControlledError
 from turbospec.sidecar.profiles.document import dumps
 from turbospec.sidecar.profiles.profile import Source
@@ -280,3 +289,59 @@ def test_an_engine_that_reports_nothing_is_no_measurement(url: str, monkeypatch:
     monkeypatch.setattr(phases, "_PATIENCE_SECONDS", 0.3)
     with pytest.raises(NotControlledError, match="has reported 0 of 50 steps"):
         _run(url, _Steps(0))
+
+
+class _StatedEngine(ProfiledEngine):
+    """In place of vLLM: an engine that is up at once."""
+
+    def wait_healthy(self) -> None:
+        """It is."""
+
+
+@pytest.mark.usefixtures("_subprocesses_see_the_tree")
+def test_the_whole_benchmark_on_an_engine_with_stated_costs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It profiles the engine, starts controllers with and without that profile, of which each knows what it
+    should when its load begins, and reports all phases; the engine is the same one all the while."""
+    with ExitStack() as stack:
+
+        def start(*_args: object, **_settings: object) -> ProfiledEngine:
+            machine = Machine(Costs(linear(0.02, 0.0005)), noise=0.02)
+            able = capabilities(6, deep_off=True, max_batch=32)
+            control = _controls[0]
+            return stack.enter_context(
+                _StatedEngine(control, able, machine, engine_id=engine.ENGINE_ID, max_context=1024)
+            )
+
+        _controls: list[str] = []
+        choose = Controller.choose
+
+        def remembered(sockets: Path) -> Controller:
+            controller = choose(sockets)
+            _controls.append(controller.control)
+            return controller
+
+        monkeypatch.setattr(Controller, "choose", remembered)
+        monkeypatch.setattr(engines, "provide_models", lambda *_: MadeModels(tmp_path, tmp_path))
+        monkeypatch.setattr(engines, "start_controlled", start)
+        monkeypatch.setattr(engine, "WARM_UP_SECONDS", 0.2)
+        # Steps long enough for some looks in each phase, and few of them.
+        monkeypatch.setattr(profiled_engine, "_STEP_SECONDS", 0.008)
+        monkeypatch.setattr(phases, "PHASE_STEPS", 20)
+        out = io.StringIO()
+        result = tmp_path / "result.json"
+        measured = runner.run(Options(("high",)), tmp_path, result, Console(file=out, width=80))
+    assert measured.profile is not None
+    assert {cell.requests for cell in measured.profile.cells if not cell.prefill_tokens} == set(LOADS)
+    assert measured.profile.key.max_length == 6
+    written = json.loads(result.read_text())
+    assert len(written["phases"]) == 2 * len((*FIRST, *LATER)) + len(FIRST)
+    assert all(min(phase["tokens_per_second"]) > 0 for phase in written["phases"])
+    assert all(all(phase["drafter_skipped_at_end"]) for phase in written["phases"] if phase["arm"] == OFF)
+    logs = tmp_path / "logs" / "bench-cold-start" / "high"
+    for number in range(1, 5):
+        started = {arm: (logs / f"controller-{arm}-{number}.log").read_text() for arm in (COLD, WARM)}
+        assert "profile.used" in started[WARM]
+        assert "profile.used" not in started[COLD]
+    assert "cold / warm after 300 steps" in " ".join(out.getvalue().split())

@@ -12,7 +12,7 @@ from turbospec.engines.bench.coldstart.plan import PHASE_STEPS, Cell
 from turbospec.engines.bench.moving.crowd import Crowd
 from turbospec.engines.bench.moving.plan import RequestClass
 from turbospec.engines.bench.moving.watching import Lengths
-from turbospec.engines.load import Workload, open_session
+from turbospec.engines.load import LoadError, Workload, open_session
 from turbospec.engines.stage.steering import NotControlledError
 
 _GREEDY = RequestClass("greedy", {"temperature": 0})
@@ -35,14 +35,16 @@ class Watch(Protocol):
 async def run_phases(url: str, workload: Workload, watch: Watch, cells: Sequence[Cell]) -> Run:
     """Runs the phases on the engine at `url`, each with requests of its own.
 
-    Raises LoadError where a request failed, NotControlledError where the engine reports no steps.
+    Raises LoadError where a request failed or none got a token, NotControlledError where the engine
+    reports no steps.
     """
     found: dict[Cell, Phase] = {}
     async with open_session() as session:
         steps = began_at = await watch.steps()
         for index, cell in enumerate(cells):
             own = replace(workload, seed=workload.seed + index)
-            until = began_at + (index + 1) * PHASE_STEPS
+            # Together they have the steps that were asked for: what one has too many, the next one lacks.
+            until = max(began_at + (index + 1) * PHASE_STEPS, steps + PHASE_STEPS // 2)
             async with Crowd(session, url, own, [_GREEDY]) as crowd:
                 began, before = time.perf_counter(), steps
                 crowd.resize(cell.requests)
@@ -56,6 +58,8 @@ async def run_phases(url: str, workload: Workload, watch: Watch, cells: Sequence
                     steps = await watch.steps()
                 seconds, tokens = time.perf_counter() - began, crowd.tokens.total()
                 lengths = await watch.lengths()
+            if not tokens:
+                raise LoadError(f"{url}: no token came in a phase of {steps - before} steps")
             found[cell] = Phase(
                 steps - before, seconds, tokens, lengths.mean_verification_length, lengths.drafter_skipped
             )
