@@ -95,6 +95,9 @@ def test_two_real_ranks_run_the_same_lengths(
         first, second = engine.answer_on_each(asks[:12])
         assert engine.call(sglang_adapter.controlled)
         assert not engine.call(sglang_adapter.controlled, rank=1), "it talks to nobody"
+        engine.call(sglang_adapter.break_controller, "submit")
+        broken = engine.answer_on_each(asks[:8])
+        assert not engine.call(sglang_adapter.controlled)
     finally:
         engine.stop()
         controller.kill()
@@ -102,6 +105,11 @@ def test_two_real_ranks_run_the_same_lengths(
         assert [answer.tokens for answer in answers] == reference[:12]
         assert len(set(evidence.lengths)) >= 4
     assert first[1].lengths == second[1].lengths
+    # A fault of the adapter, which only the first rank has, takes all of them back to the operator's length.
+    for answers, evidence in broken:
+        assert [answer.tokens for answer in answers] == reference[:8]
+        assert set(evidence.lengths[3:]) == {STEPS}
+    assert broken[0][1].lengths == broken[1][1].lengths
     assert len(controller.received("hello")) == 1
     planned = [r for r in controller.received("report") if r.get("slots") and int(r.get("plan_version", 0))]
     assert len(planned) >= 50
