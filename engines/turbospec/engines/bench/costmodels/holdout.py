@@ -100,7 +100,7 @@ def simplest(judged: Sequence[Judged]) -> Judged | None:
 def noise(source: Source) -> float | None:
     """How uncertain the cells' times are by their steps' spread, in parts of them, in the median; None where
     that is not known."""
-    known = [cell for cell in source.cells if cell.steps > 1]
+    known = [cell for cell in source.cells if cell.spread_seconds]
     if not known:
         return None
     return median(uncertainty([cell.seconds], [cell.spread_seconds], cell.steps) for cell in known)

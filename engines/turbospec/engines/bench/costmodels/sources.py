@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from turbospec.engines.profiling.errors import OptionError
+from turbospec.sidecar.core.latency import KNOWN_STEPS
 from turbospec.sidecar.core.types import Capabilities
 from turbospec.sidecar.profiles.document import MOST_BYTES, loads
 from turbospec.sidecar.profiles.key import ProfileKey
@@ -71,7 +72,7 @@ def _of_table(path: Path) -> Source:
 
 
 def _cell(row: dict[str, float]) -> Cell:
-    """What was published is a location; how many steps it rests on and how far they spread is not said."""
+    """What was published rests on many steps, and is believed; how far these spread is not said."""
     requests, length = int(row["requests"]), int(row["proposal_length"])
     return Cell(
         requests=requests,
@@ -81,7 +82,7 @@ def _cell(row: dict[str, float]) -> Cell:
         proposal_length=length,
         ragged=False,
         drafter_skipped=bool(row["drafter_skipped"]),
-        steps=1,
+        steps=KNOWN_STEPS,
         seconds=1e-3 * row["milliseconds"],
         spread_seconds=0.0,
     )
