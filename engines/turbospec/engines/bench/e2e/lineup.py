@@ -17,7 +17,7 @@ from turbospec.engines.bench.e2e.schedule import (
     REST_SECONDS,
     TABLE,
 )
-from turbospec.engines.load import Workload, drive
+from turbospec.engines.load import Workload, drive, open_session, stream
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
 from turbospec.engines.stage import counters, engines
@@ -124,6 +124,11 @@ class Lineup:
         self._engines[TABLE] = engine
         engine.wait_healthy()
 
+    def answer_once(self) -> None:
+        """One request to its end on every engine: first steps compile, and may take longer than a window."""
+        for engine in self._engines.values():
+            asyncio.run(_one_request(engine.url, self._place.workload.body(0)))
+
     def measure(self, policy: str, concurrency: int, seconds: float, *, seed: int) -> Window:
         """One window under `policy`, after a ramp. The same `seed` gives the same prompts.
 
@@ -174,3 +179,9 @@ class Lineup:
         with ExitStack() as stack:
             for steering in self._steering.values():
                 stack.push(steering)
+
+
+async def _one_request(url: str, body: dict[str, object]) -> None:
+    async with open_session() as session:
+        async for _ in stream(session, url, body):
+            pass

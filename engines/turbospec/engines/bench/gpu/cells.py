@@ -112,6 +112,7 @@ def _window(measured: Lineup, policy: str, concurrency: int, seconds: float, see
 
 def _warm_up(measured: Lineup, case: Case, own: Sequence[str]) -> None:
     """Every engine under every load once: first steps allocate, and the controller learns costs."""
+    measured.answer_once()
     for policy in (*own, GOODPUT, STATICS[-1]):
         for concurrency in case.scale.concurrencies:
             measured.measure(policy, concurrency, case.scale.window_seconds, seed=_SEED)

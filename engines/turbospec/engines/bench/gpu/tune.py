@@ -23,6 +23,7 @@ def measure(case: Case, directory: Path, logs: Path) -> dict[str, Any]:
             on.children, on.models, on.controller, on.place, controlled=(FIXED_ENGINE,), plain={}
         )
         with searched:
+            searched.answer_once()
             for concurrency in scale.concurrencies:
                 searched.measure(f"static:{LONGEST_LENGTH}", concurrency, scale.settle_seconds, seed=_SEED)
                 chosen[concurrency], speeds[concurrency] = calibration.best_length(

@@ -29,6 +29,7 @@ def measure(case: Case, directory: Path, logs: Path, deadline: float) -> dict[st
     with stage(case, directory, logs) as on:
         measured, own = lineup(on, case, None)
         with measured:
+            measured.answer_once()
             for policy in (*own, STATICS[-1], GOODPUT):
                 for concurrency in sorted(set(scale.phases)):
                     measured.measure(policy, concurrency, scale.window_seconds, seed=_SEED)
