@@ -60,7 +60,8 @@ def _debootstrap(name: str, directory: Path) -> None:
     packages = "--include=python3,python3-venv,ca-certificates"
     try:
         run(["debootstrap", "--variant=minbase", packages, DEBIAN, str(root)])
-        pack = ["tar", "-C", str(root), "--exclude=./var/cache/apt/archives/*.deb", "-c", "."]
+        needless = ["--exclude=./var/cache/apt/archives/*.deb", "--exclude=./var/lib/apt/lists/*"]
+        pack = ["tar", "-C", str(root), *needless, "-c", "."]
         with subprocess.Popen(pack, stdout=subprocess.PIPE) as packed:
             docker("import", "--change", 'CMD ["bash"]', "-", name, stdin=packed.stdout)
     finally:
