@@ -5,8 +5,7 @@ from typing import Any
 import pytest
 from turbospec.adapters.sglang.methods import METHODS
 from turbospec.adapters.sglang.refusal import method_support
-from turbospec.adapters.vllm.methods import Status
-from turbospec.adapters.vllm.refusal import RefusedError
+from turbospec.adapters.support import RefusedError, Status
 
 SETTINGS: dict[str, Any] = {
     "speculative_algorithm": "EAGLE3",

@@ -22,8 +22,8 @@ from support.scripted.hello import make_hello
 from support.scripted.machine import Machine
 from support.scripted.traffic import Request, TrafficClass
 from turbospec.adapters.client import ControlClient
+from turbospec.adapters.intent import read_intent
 from turbospec.adapters.reports import StepRecord
-from turbospec.adapters.vllm.intent import read_intent
 from turbospec.engines.processes import free_port
 from turbospec.sidecar.core.types import Capabilities, RequestInfo
 from turbospec.v1 import speculation_pb2 as pb

@@ -18,7 +18,8 @@ from support.vllm_evidence import Evidence
 from support.vllm_features import CHOICES, JSON_SCHEMA, REGEX, answer_all, different
 from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config, suffix_obstacle
 from support.vllm_worker import Ask, Engine, EngineOptions
-from turbospec.adapters.vllm.methods import METHODS, Status
+from turbospec.adapters.support import Status
+from turbospec.adapters.vllm.methods import METHODS
 from turbospec.engines.models import MadeModels
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]

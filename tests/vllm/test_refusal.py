@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 from support.vllm_setup import speculative_config
-from turbospec.adapters.vllm.methods import METHODS, Status
-from turbospec.adapters.vllm.refusal import RefusedError, deep_off_obstacle, method_support
+from turbospec.adapters.support import RefusedError, Status
+from turbospec.adapters.vllm.methods import METHODS
+from turbospec.adapters.vllm.refusal import deep_off_obstacle, method_support
 from turbospec.engines.models import MadeModels
 
 

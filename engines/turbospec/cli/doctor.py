@@ -100,7 +100,7 @@ def _extras() -> Iterator[Check]:
 
 
 def _disabled() -> Iterator[Check]:
-    from turbospec.adapters.vllm.refusal import DISABLE_VARIABLE
+    from turbospec.adapters.support import DISABLE_VARIABLE
 
     if os.environ.get(DISABLE_VARIABLE):
         advice = f"unset {DISABLE_VARIABLE} to let engines started from here be controlled"

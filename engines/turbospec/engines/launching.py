@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE, control_address, parse_address
-
-ENGINE_ID_VARIABLE = "TURBOSPEC_ENGINE_ID"
+from turbospec.adapters.support import ENGINE_ID_VARIABLE
 
 
 class NotInstalledError(Exception):

@@ -7,8 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from turbospec.adapters.sglang.methods import ALIASES, METHODS
-from turbospec.adapters.vllm.methods import Status
-from turbospec.adapters.vllm.refusal import MAX_LENGTH
+from turbospec.adapters.support import MAX_LENGTH, Status
 from turbospec.engines.launching import (
     ArgumentError,
     Command,

@@ -7,11 +7,11 @@ from time import monotonic, monotonic_ns
 from typing import Any
 
 from turbospec.adapters.client import ControlClient
+from turbospec.adapters.guard import fail_open
+from turbospec.adapters.intent import read_intent
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.sglang.lengths import LengthPolicy
 from turbospec.adapters.sglang.recording import BatchStep
-from turbospec.adapters.vllm.guard import fail_open
-from turbospec.adapters.vllm.intent import read_intent
 
 _STEP = "turbospec_step"
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from turbospec.adapters.sglang.lengths import LengthPolicy
+from turbospec.adapters.support import ENGINE_ID_VARIABLE
 from turbospec.adapters.version import __version__
-from turbospec.adapters.vllm.hello import ENGINE_ID_VARIABLE
 from turbospec.v1 import speculation_pb2 as pb
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from turbospec.adapters.vllm.methods import Status
+from turbospec.adapters.support import Status
 
 
 @dataclass(frozen=True, slots=True)

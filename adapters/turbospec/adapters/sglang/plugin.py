@@ -11,7 +11,7 @@ import os
 import sys
 
 from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE
-from turbospec.adapters.vllm.refusal import DISABLE_VARIABLE
+from turbospec.adapters.support import DISABLE_VARIABLE
 
 logger = logging.getLogger("turbospec.sglang")
 

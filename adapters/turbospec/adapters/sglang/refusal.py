@@ -6,8 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from turbospec.adapters.sglang.methods import ALIASES, METHODS, MethodSupport
-from turbospec.adapters.vllm.methods import Status
-from turbospec.adapters.vllm.refusal import MAX_LENGTH, RefusedError
+from turbospec.adapters.support import MAX_LENGTH, RefusedError, Status
 
 # Settings under which switching between SGLang's runtime states is not safe, by the value that is. Most are
 # those under which SGLang itself turns `--speculative-adaptive` off, which switches in the same way.

@@ -7,7 +7,7 @@ from typing import Any
 
 from sglang.srt.speculative.adaptive_runtime_state import AdaptiveController
 from turbospec.adapters.sglang.lengths import LengthPolicy, SwitchLines, candidate_lengths
-from turbospec.adapters.vllm.refusal import RefusedError
+from turbospec.adapters.support import RefusedError
 
 
 class LengthController(AdaptiveController):  # type: ignore[misc]

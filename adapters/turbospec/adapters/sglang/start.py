@@ -18,7 +18,7 @@ from turbospec.adapters.sglang.lengths import LengthPolicy
 from turbospec.adapters.sglang.ranks import LengthChannel, lengths_of_all
 from turbospec.adapters.sglang.refusal import method_support
 from turbospec.adapters.sglang.runtime import install
-from turbospec.adapters.vllm.refusal import MAX_LENGTH, RefusedError
+from turbospec.adapters.support import MAX_LENGTH, RefusedError
 
 logger = logging.getLogger("turbospec.sglang")
 

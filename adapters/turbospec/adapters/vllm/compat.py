@@ -73,8 +73,8 @@ _SPECULATIVE_FIELDS = (
     "num_speculative_tokens",
     "parallel_drafting",
     "rejection_sample_method",
-    "enable_adaptive_verification",
-    "uses_draft_kv_cache",
+    "use_eagle",
+    "uses_draft_model",
 )
 
 

@@ -6,11 +6,11 @@ from logging import Logger
 from time import monotonic_ns
 from typing import Any, Protocol
 
+from turbospec.adapters.guard import fail_open
+from turbospec.adapters.intent import read_intent
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.reports import StepRecord
 from turbospec.adapters.vllm.drafter import drafter_skipped, skip_drafter
-from turbospec.adapters.vllm.guard import fail_open
-from turbospec.adapters.vllm.intent import read_intent
 from turbospec.adapters.vllm.memory import DraftMemory
 from turbospec.adapters.vllm.readiness import Readiness
 from turbospec.adapters.vllm.recording import ScheduledStep, emitted_tokens

@@ -7,11 +7,10 @@ import socket
 from collections.abc import Mapping
 from typing import Any
 
+from turbospec.adapters.support import ENGINE_ID_VARIABLE
 from turbospec.adapters.version import __version__
 from turbospec.adapters.vllm.methods import MethodSupport
 from turbospec.v1 import speculation_pb2 as pb
-
-ENGINE_ID_VARIABLE = "TURBOSPEC_ENGINE_ID"
 
 
 def engine_id(environ: Mapping[str, str]) -> str:
@@ -41,7 +40,7 @@ def make_hello(
         adapter_version=__version__,
         model=str(model.model),
         # n-gram and suffix methods repeat the target's or the method's name here.
-        draft_model=str(speculative.model) if speculative.uses_draft_kv_cache() else "",
+        draft_model=str(speculative.model) if _has_draft_model(speculative) else "",
         method=support.method,
         max_length=speculative.num_speculative_tokens,
         static_length=speculative.num_speculative_tokens,
@@ -71,3 +70,7 @@ def _graph_sizes(vllm_config: Any) -> list[int]:
     if not (mode.has_full_cudagraphs() or mode.has_piecewise_cudagraphs()):
         return []
     return sorted(compilation.cudagraph_capture_sizes or [])
+
+
+def _has_draft_model(speculative: Any) -> bool:
+    return bool(speculative.use_eagle() or speculative.uses_draft_model())

@@ -7,18 +7,8 @@ runner 1, `v1/worker/gpu/spec_decode` for runner 2) and, where the status says s
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
 
-
-class Status(Enum):
-    """How sure it is that a method works under control."""
-
-    RUN = "run"
-    """The tests run it: outputs identical to no speculation while the lengths change every step."""
-    EXPECTED = "expected"
-    """Passes through the same hooks; its code was read, not run."""
-    REFUSED = "refused"
-    """Not controlled: the stock scheduler runs."""
+from turbospec.adapters.support import Status
 
 
 @dataclass(frozen=True, slots=True)

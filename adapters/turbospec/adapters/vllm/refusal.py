@@ -7,14 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE
-from turbospec.adapters.vllm.methods import METHODS, MethodSupport, Status
-
-DISABLE_VARIABLE = "TURBOSPEC_DISABLE"
-MAX_LENGTH = 64  # the protocol's limit of Hello.max_length
-
-
-class RefusedError(Exception):
-    """This engine will not be controlled; the message says why, for the engine's log."""
+from turbospec.adapters.support import DISABLE_VARIABLE, MAX_LENGTH, RefusedError, Status
+from turbospec.adapters.vllm.methods import METHODS, MethodSupport
 
 
 def method_support(vllm_config: Any, environ: Mapping[str, str]) -> MethodSupport:
@@ -81,5 +75,6 @@ def _refuse_configurations(vllm_config: Any, speculative: Any) -> None:
         raise RefusedError(
             "rejection_sample_method is 'block': acceptance then depends on the verification length"
         )
-    if speculative.enable_adaptive_verification:
+    # Absent from vLLM before 0.27.
+    if getattr(speculative, "enable_adaptive_verification", False):
         raise RefusedError("enable_adaptive_verification is set: vLLM itself chooses the lengths")

@@ -8,6 +8,7 @@ from typing import Any
 
 from turbospec.adapters.address import control_address
 from turbospec.adapters.client import ControlClient
+from turbospec.adapters.support import RefusedError
 from turbospec.adapters.vllm import compat
 from turbospec.adapters.vllm.control import EngineControl
 from turbospec.adapters.vllm.drafter import workers_hooked
@@ -15,7 +16,7 @@ from turbospec.adapters.vllm.engine_core import hook_engine_core
 from turbospec.adapters.vllm.hello import engine_id, make_hello
 from turbospec.adapters.vllm.memory import DraftMemory
 from turbospec.adapters.vllm.methods import MethodSupport
-from turbospec.adapters.vllm.refusal import RefusedError, deep_off_obstacle, method_support
+from turbospec.adapters.vllm.refusal import deep_off_obstacle, method_support
 from vllm.logger import init_logger
 from vllm.platforms import current_platform
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler

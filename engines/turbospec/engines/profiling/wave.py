@@ -7,7 +7,7 @@ import random
 from types import TracebackType
 
 import aiohttp
-from turbospec.adapters.vllm.intent import LABEL, MAX_DRAFT
+from turbospec.adapters.intent import LABEL, MAX_DRAFT
 from turbospec.engines.load import stream
 from turbospec.engines.profiling.plan import Load
 

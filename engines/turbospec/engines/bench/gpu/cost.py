@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE
+from turbospec.adapters.support import ENGINE_ID_VARIABLE
 from turbospec.engines.bench.gpu import worker
 from turbospec.engines.bench.gpu.device import in_process
 from turbospec.engines.bench.gpu.plan import FULL, Scale
@@ -20,7 +21,6 @@ from turbospec.engines.bench.hotpath.scoring import dilation, percentiles
 from turbospec.engines.bench.hotpath.worker import Settings as StageSettings
 from turbospec.engines.bench.hotpath.worker import Worker
 from turbospec.engines.instant_models import write_pair
-from turbospec.engines.launching import ENGINE_ID_VARIABLE
 from turbospec.engines.processes import Children
 from turbospec.engines.stage.controller import Controller
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from rich.console import Console
 from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE
+from turbospec.adapters.support import ENGINE_ID_VARIABLE
 from turbospec.engines.bench.hotpath import document, table
 from turbospec.engines.bench.hotpath.engine import ENVIRONMENT
 from turbospec.engines.bench.hotpath.measured import StageTimes, read_plan_times, read_stage
 from turbospec.engines.bench.hotpath.plan import STAGES
 from turbospec.engines.bench.hotpath.worker import Settings
-from turbospec.engines.launching import ENGINE_ID_VARIABLE
 from turbospec.engines.processes import Child, Children, ProcessFailedError
 from turbospec.engines.stage.controller import Controller
 

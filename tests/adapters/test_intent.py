@@ -3,7 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from turbospec.adapters.vllm.intent import NO_INTENT, Intent, read_intent
+from turbospec.adapters.intent import NO_INTENT, Intent, read_intent
 
 
 @pytest.mark.parametrize(

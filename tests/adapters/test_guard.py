@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from turbospec.adapters.vllm.guard import fail_open
+from turbospec.adapters.guard import fail_open
 
 
 class Hooked:

@@ -1,11 +1,14 @@
-"""What a caller asks for with its request, through `vllm_xargs` (`SamplingParams.extra_args`)."""
+"""What a caller asks for with its request.
+
+It comes with vLLM's `vllm_xargs` (`SamplingParams.extra_args`) or SGLang's `custom_params`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-from turbospec.adapters.vllm.refusal import MAX_LENGTH
+from turbospec.adapters.support import MAX_LENGTH
 
 MAX_DRAFT = "turbospec_max_draft"
 LABEL = "turbospec_label"
