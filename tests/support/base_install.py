@@ -14,7 +14,7 @@ import sys
 from importlib.machinery import PathFinder
 extras = {
     "numpy", "scipy", "structlog", "prometheus_client", "grpc_health", "grpc_reflection", "rich", "aiohttp",
-    "torch", "vllm",
+    "torch", "vllm", "sglang",
 }
 class BaseInstall:
     find_distributions = staticmethod(PathFinder.find_distributions)
