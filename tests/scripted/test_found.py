@@ -22,8 +22,11 @@ WARM_UP = 150
 
 @contextmanager
 def connected(world: World, server: Server, engine_id: str, lag: int = 1) -> Iterator[ScriptedEngine]:
-    """An engine that has run for a while."""
-    with ScriptedEngine(world, server.control, engine_id=engine_id, lag=lag) as engine:
+    """An engine that has run for a while, and reports each step: waiting would be in real time."""
+    with (
+        ScriptedEngine(world, server.control, engine_id=engine_id, lag=lag) as engine,
+        server.watched(engine_id),
+    ):
         engine.run(WARM_UP)
         yield engine
 

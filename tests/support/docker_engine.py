@@ -1,7 +1,4 @@
-"""The docker and compose commands, and what a test run has left in a Docker engine.
-
-Run as a program it tells why tests with Docker cannot run here, and fails; or it does nothing.
-"""
+"""The docker and compose commands, and what a test run has left in a Docker engine."""
 
 from __future__ import annotations
 
@@ -9,7 +6,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from typing import IO
 
@@ -108,7 +104,3 @@ def remove_images_upon(layers: Sequence[str]) -> None:
         docker("rmi", "--force", *found, check=False)
         before, found = found, images_upon(layers)
         assert len(found) < len(before), f"images that cannot be removed: {found}"
-
-
-if __name__ == "__main__":
-    sys.exit(obstacle())

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,16 @@ class Server:
         return self.look.GetEngine(
             ipb.GetEngineRequest(engine_id=engine_id, rank=rank), timeout=PATIENCE_SECONDS
         )
+
+    @contextmanager
+    def watched(self, engine_id: str) -> Iterator[None]:
+        """Somebody watches the engine's steps: meanwhile none waits to be reported."""
+        watch = self.look.WatchSteps(ipb.WatchStepsRequest(engine_id=engine_id))
+        watch.initial_metadata()
+        try:
+            yield
+        finally:
+            watch.cancel()
 
     def learnt(self, engine_id: str = "engine-0") -> dict[str, Any]:
         """What reports can change in an engine's state."""
