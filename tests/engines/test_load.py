@@ -9,9 +9,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from support.patience import PATIENCE_SECONDS
-from turbospec.engines.load import LoadError, LoadResult, Workload, drive
+from turbospec.engines.load import LoadError, LoadResult, Workload, drive, stream
 from turbospec.engines.processes import Children, free_port, responds
 
 pytestmark = pytest.mark.usefixtures("_subprocesses_see_the_tree")
@@ -71,6 +72,21 @@ def test_an_error_within_a_stream_is_an_error(serve: Serve) -> None:
     """A measurement in which a request failed is none."""
     with pytest.raises(LoadError, match="engine died"):
         _drive(serve(3, 0.01, 3), 2)
+
+
+def test_a_server_closing_idle_connections_loses_no_request(serve: Serve) -> None:
+    """A measurement must not end because one request met the end of a connection's idle time."""
+    url = serve(3, 0.001)
+    assert _drive(url, 2, seconds=0.5).completed_requests >= 2
+
+    async def with_kept_connections() -> None:
+        async with aiohttp.ClientSession() as session:
+            for number in range(2):
+                async for _ in stream(session, url, _WORKLOAD.body(number)):
+                    pass
+
+    with pytest.raises(LoadError, match=r"ClientOSError|ServerDisconnectedError"):
+        asyncio.run(with_kept_connections())
 
 
 def test_a_refused_request_is_an_error(serve: Serve) -> None:

@@ -2,7 +2,8 @@
 
 Started as `completions_server.py PORT CHUNK SECONDS FAIL`. Every request gets CHUNK tokens each SECONDS, as
 vLLM's server-sent events. Request number FAIL (from 1; 0: none) gets error events instead. `/asked` says how
-many tokens each request has asked for.
+many tokens each request has asked for. A second request on a connection finds it closed, as happens with a
+server that closes idle ones.
 """
 
 from __future__ import annotations
@@ -11,15 +12,21 @@ import asyncio
 import itertools
 import json
 import sys
+import weakref
 
 from aiohttp import web
 
 _numbers = itertools.count(1)
 _asked: list[int] = []
+_used: weakref.WeakSet[asyncio.BaseTransport] = weakref.WeakSet()
 
 
 async def complete(request: web.Request) -> web.StreamResponse:
     chunk, seconds, fail = int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4])
+    assert request.transport is not None
+    if request.transport in _used:
+        request.transport.abort()
+    _used.add(request.transport)
     number = next(_numbers)
     body = await request.json()
     _asked.append(body["max_tokens"])
