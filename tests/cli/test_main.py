@@ -80,8 +80,8 @@ def test_bad_demo_arguments_are_named(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "high,medium"], "expected high or low, or both"),
-        (["--pairs", "low,low"], "expected high or low, or both"),
+        (["--pairs", "high,medium"], "expected some of high, low, each once"),
+        (["--pairs", "low,low"], "expected some of high, low, each once"),
         (["--concurrency", "0"], "each must be from 1 to 64"),
         (["--repeats", "3"], "must be from 4 to 100"),
         (["--repeats", "x"], "must be from 4 to 100"),

@@ -225,8 +225,8 @@ def test_a_profile_that_is_none_or_of_others_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--pairs", "medium"], "expected high or low, or both"),
-        (["--pairs", "low,low"], "expected high or low, or both"),
+        (["--pairs", "medium"], "expected some of high, low, each once"),
+        (["--pairs", "low,low"], "expected some of high, low, each once"),
         (["--repeats", "3"], "must be from 4 to 100"),
     ],
 )

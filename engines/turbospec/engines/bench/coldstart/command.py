@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from turbospec.engines.bench import options
 from turbospec.engines.bench.coldstart.plan import (
     FIRST_STEPS,
     LATER,
     LOADS,
-    PAIRS,
     PHASE_STEPS,
     Options,
     planned_seconds,
@@ -33,34 +33,19 @@ Controllers are started anew for each; the order is random within each repeat. P
 other, in tokens per second that clients receive.
 """
 
-_MIN_REPEATS, _MAX_REPEATS = 4, 100  # halves that tell their noise; beyond, it takes a day
-
 
 def add_parser(benchmarks: Any) -> None:
     """Adds `cold-start`."""
     defaults = Options()
-    minutes = planned_seconds(defaults) / 60
-    parser = benchmarks.add_parser(
+    parser = options.add_benchmark(
+        benchmarks,
         "cold-start",
-        help=f"the first steps without a profile, against a profile and against off ({minutes:.0f} minutes)",
+        summary="the first steps without a profile, against a profile and against off",
         description=_DESCRIPTION,
-        epilog=f"With its defaults it takes about {minutes:.0f} minutes on two cores.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        seconds=planned_seconds(defaults),
     )
-    parser.add_argument(
-        "--pairs",
-        type=_pairs,
-        default=defaults.pairs,
-        metavar="NAME,NAME",
-        help=f"pairs of made models, by agreement (default: {','.join(defaults.pairs)})",
-    )
-    parser.add_argument(
-        "--repeats",
-        type=_repeats,
-        default=defaults.repeats,
-        metavar="N",
-        help=f"how often each is measured (default: {defaults.repeats})",
-    )
+    options.add_pairs(parser)
+    options.add_repeats(parser, defaults.repeats)
     parser.add_argument(
         "--profile",
         type=Path,
@@ -80,18 +65,5 @@ def _bench(args: argparse.Namespace) -> None:
     from rich.console import Console
     from turbospec.engines.bench.coldstart import runner
 
-    options = Options(args.pairs, args.repeats, args.profile)
-    runner.run(options, args.directory, args.json, Console())
-
-
-def _pairs(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if not set(names) <= set(PAIRS) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"expected {' or '.join(PAIRS)}, or both, got {text!r}")
-    return names
-
-
-def _repeats(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not _MIN_REPEATS <= int(text) <= _MAX_REPEATS:
-        raise argparse.ArgumentTypeError(f"must be from {_MIN_REPEATS} to {_MAX_REPEATS}, got {text!r}")
-    return int(text)
+    chosen = Options(args.pairs, args.repeats, args.profile)
+    runner.run(chosen, args.directory, args.json, Console())

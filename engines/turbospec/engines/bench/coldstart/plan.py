@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PAIRS = ("high", "low")
+from turbospec.engines.bench.options import PAIRS
+
 COLD, WARM, OFF = "cold", "warm", "off"
 ARMS = (COLD, WARM, OFF)
 POLICIES = {COLD: "goodput", WARM: "goodput", OFF: "off"}

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from turbospec.engines.bench.e2e.schedule import PAIRS, Options, planned_seconds
+from turbospec.engines.bench import options
+from turbospec.engines.bench.e2e.schedule import Options, planned_seconds
 from turbospec.engines.stage import command
 
 _DESCRIPTION = """\
@@ -24,27 +25,18 @@ time. goodput is compared with the best of none and the static lengths at each c
 chosen on one half of the repeats and compared on the other half.
 """
 
-_MIN_REPEATS, _MAX_REPEATS = 4, 100  # halves that tell their noise; beyond, it takes a day
-
 
 def add_parser(benchmarks: Any) -> None:
     """Adds `e2e`."""
     defaults = Options()
-    minutes = planned_seconds(defaults) / 60
-    parser = benchmarks.add_parser(
+    parser = options.add_benchmark(
+        benchmarks,
         "e2e",
-        help=f"tokens per second under goodput, every fixed length, and none ({minutes:.0f} minutes)",
+        summary="tokens per second under goodput, every fixed length, and none",
         description=_DESCRIPTION,
-        epilog=f"With its defaults it takes about {minutes:.0f} minutes on two cores.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        seconds=planned_seconds(defaults),
     )
-    parser.add_argument(
-        "--pairs",
-        type=_pairs,
-        default=list(defaults.pairs),
-        metavar="NAME,NAME",
-        help=f"pairs of made models, by agreement (default: {','.join(defaults.pairs)})",
-    )
+    options.add_pairs(parser)
     parser.add_argument(
         "--concurrency",
         type=command.concurrencies,
@@ -53,13 +45,7 @@ def add_parser(benchmarks: Any) -> None:
         help=f"requests at once, each from 1 to {command.MAX_CONCURRENCY} "
         f"(default: {','.join(map(str, defaults.concurrencies))})",
     )
-    parser.add_argument(
-        "--repeats",
-        type=_repeats,
-        default=defaults.repeats,
-        metavar="N",
-        help=f"how often each is measured (default: {defaults.repeats})",
-    )
+    options.add_repeats(parser, defaults.repeats)
     parser.add_argument(
         "--seconds",
         type=command.seconds,
@@ -80,18 +66,5 @@ def _bench(args: argparse.Namespace) -> None:
     from rich.console import Console
     from turbospec.engines.bench.e2e import runner
 
-    options = Options(tuple(args.pairs), tuple(args.concurrency), args.repeats, args.seconds)
-    runner.run(options, args.directory, args.json, Console())
-
-
-def _pairs(text: str) -> list[str]:
-    names = text.split(",")
-    if not set(names) <= set(PAIRS) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"expected {' or '.join(PAIRS)}, or both, got {text!r}")
-    return names
-
-
-def _repeats(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not _MIN_REPEATS <= int(text) <= _MAX_REPEATS:
-        raise argparse.ArgumentTypeError(f"must be from {_MIN_REPEATS} to {_MAX_REPEATS}, got {text!r}")
-    return int(text)
+    chosen = Options(args.pairs, tuple(args.concurrency), args.repeats, args.seconds)
+    runner.run(chosen, args.directory, args.json, Console())

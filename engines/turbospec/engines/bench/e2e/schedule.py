@@ -6,7 +6,8 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-PAIRS = ("high", "low")
+from turbospec.engines.bench.options import PAIRS
+
 NONE, IDLE, OFF, TABLE, GOODPUT = "none", "idle", "off", "table", "goodput"
 LONGEST_LENGTH = 6
 STATICS = tuple(f"static:{length}" for length in range(1, LONGEST_LENGTH + 1))

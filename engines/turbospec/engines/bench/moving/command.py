@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from turbospec.engines.bench.moving.plan import MOVING, PAIRS, PARTS, Options, planned_seconds
+from turbospec.engines.bench import options
+from turbospec.engines.bench.moving.plan import MOVING, PARTS, Options, planned_seconds
 from turbospec.engines.stage import command
 
 _DESCRIPTION = """\
@@ -21,7 +21,6 @@ Shows on a real vLLM that control follows load that moves and requests that diff
   temperatures  the same with a draft model, for requests with three temperatures
 """
 
-_MIN_REPEATS, _MAX_REPEATS = 4, 100  # as for `bench e2e`
 _MIN_PHASE_SECONDS = 10.0  # lengths settle, and hold
 _FORMATS = (".png", ".svg")
 
@@ -29,28 +28,21 @@ _FORMATS = (".png", ".svg")
 def add_parser(benchmarks: Any) -> None:
     """Adds `moving`."""
     defaults = Options()
-    minutes = planned_seconds(defaults) / 60
-    parser = benchmarks.add_parser(
+    parser = options.add_benchmark(
+        benchmarks,
         "moving",
-        help=f"lengths that follow moving load and differing requests ({minutes:.0f} minutes)",
+        summary="lengths that follow moving load and differing requests",
         description=_DESCRIPTION,
-        epilog=f"With its defaults it takes about {minutes:.0f} minutes on two cores.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        seconds=planned_seconds(defaults),
     )
     parser.add_argument(
         "--parts",
-        type=_some_of(PARTS),
+        type=options.some_of(PARTS),
         default=defaults.parts,
         metavar="NAME,NAME",
         help=f"which parts to run (default: {','.join(defaults.parts)})",
     )
-    parser.add_argument(
-        "--pairs",
-        type=_some_of(PAIRS),
-        default=defaults.pairs,
-        metavar="NAME,NAME",
-        help=f"moving: pairs of made models, by agreement (default: {','.join(defaults.pairs)})",
-    )
+    options.add_pairs(parser, of="moving: ")
     parser.add_argument(
         "--phase-seconds",
         type=_phase_seconds,
@@ -58,13 +50,7 @@ def add_parser(benchmarks: Any) -> None:
         metavar="N",
         help=f"moving: time between steps of load (default: {defaults.phase_seconds:g})",
     )
-    parser.add_argument(
-        "--repeats",
-        type=_repeats,
-        default=defaults.repeats,
-        metavar="N",
-        help=f"mixed, temperatures: how often each policy is measured (default: {defaults.repeats})",
-    )
+    options.add_repeats(parser, defaults.repeats, of="mixed, temperatures: ")
     parser.add_argument(
         "--seconds",
         type=command.seconds,
@@ -94,18 +80,8 @@ def _bench(args: argparse.Namespace) -> None:
     from rich.console import Console
     from turbospec.engines.bench.moving import runner
 
-    options = Options(args.parts, args.pairs, args.phase_seconds, args.repeats, args.seconds)
-    runner.run(options, args.directory, args.json, args.picture, Console())
-
-
-def _some_of(known: Sequence[str]) -> Callable[[str], tuple[str, ...]]:
-    def parse(text: str) -> tuple[str, ...]:
-        names = tuple(text.split(","))
-        if not set(names) <= set(known) or len(set(names)) < len(names):
-            raise argparse.ArgumentTypeError(f"expected some of {', '.join(known)}, each once, got {text!r}")
-        return names
-
-    return parse
+    chosen = Options(args.parts, args.pairs, args.phase_seconds, args.repeats, args.seconds)
+    runner.run(chosen, args.directory, args.json, args.picture, Console())
 
 
 def _phase_seconds(text: str) -> float:
@@ -113,12 +89,6 @@ def _phase_seconds(text: str) -> float:
     if value < _MIN_PHASE_SECONDS:
         raise argparse.ArgumentTypeError(f"must be at least {_MIN_PHASE_SECONDS:.0f}, got {text!r}")
     return value
-
-
-def _repeats(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not _MIN_REPEATS <= int(text) <= _MAX_REPEATS:
-        raise argparse.ArgumentTypeError(f"must be from {_MIN_REPEATS} to {_MAX_REPEATS}, got {text!r}")
-    return int(text)
 
 
 def _picture(text: str) -> Path:

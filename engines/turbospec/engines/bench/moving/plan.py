@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from turbospec.engines.bench.e2e.schedule import REST_SECONDS
+from turbospec.engines.bench.options import PAIRS
 
-PAIRS = ("high", "low")
 MOVING, MIXED, TEMPERATURES = "moving", "mixed", "temperatures"
 PARTS = (MOVING, MIXED, TEMPERATURES)
 
