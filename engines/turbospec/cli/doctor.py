@@ -108,10 +108,11 @@ def _disabled() -> Iterator[Check]:
 
 
 def _vllm(*, required: bool) -> Iterator[Check]:
+    from turbospec.adapters.versions import VLLM
     from turbospec.adapters.vllm import compat
 
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")  # its own start-up lines are no part of the answer
-    for check in _engine("vllm", compat, required=required):
+    for check in _engine("vllm", compat, VLLM, required=required):
         yield check
         if check.subject == "vllm" and check.level == OK:
             yield from _cpu_fault()
@@ -119,29 +120,31 @@ def _vllm(*, required: bool) -> Iterator[Check]:
 
 def _sglang(*, required: bool) -> Iterator[Check]:
     from turbospec.adapters.sglang import compat
+    from turbospec.adapters.versions import SGLANG
 
-    yield from _engine("sglang", compat, required=required)
+    yield from _engine("sglang", compat, SGLANG, required=required)
     if importlib.util.find_spec("sglang") is not None:
         yield _entry_point()
 
 
-def _engine(name: str, compat: Any, *, required: bool) -> Iterator[Check]:
-    """What an engine's adapter says of the one installed here; `compat` is its module for that."""
+def _engine(name: str, compat: Any, tested: Any, *, required: bool) -> Iterator[Check]:
+    """What an engine's adapter says of the one installed here; `compat` is its module for that,
+    `tested` the versions that the tests ran with."""
     if importlib.util.find_spec(name) is None:
         advice = "run this in the engine's environment, or install it there"
         yield Check(FAIL if required else WARN, name, "not installed here", advice)
         return
-    tested = ", ".join(compat.TESTED_VERSIONS)
     try:
         version, missing = compat.engine_version(), compat.missing_hooks()
     except Exception as error:  # noqa: BLE001 - a broken installation fails to import in ways of its own
         advice = "the engine would not start either; repair its installation"
         yield Check(FAIL, name, f"cannot be imported: {type(error).__name__}: {error}", advice)
         return
-    if compat.is_tested(version):
+    if tested.covers(version):
         yield Check(OK, name, f"{version}, a tested version")
     else:
-        yield Check(WARN, name, f"{version} is not a tested version", f"tested: {tested}")
+        advice = f"tested: {tested}; others are controlled too where all hooks are there"
+        yield Check(WARN, name, f"{version} is not a tested version", advice)
     if missing:
         advice = (
             f"the adapter would refuse and leave the engine uncontrolled; use a tested version ({tested})"

@@ -12,8 +12,6 @@ from collections.abc import Iterable, Iterator
 from importlib import metadata
 from typing import Any
 
-TESTED_VERSIONS = ("0.5.23",)
-
 _SCHEDULER = "sglang.srt.managers.scheduler.Scheduler"
 _RECEIVER = "sglang.srt.managers.scheduler_components.request_receiver.SchedulerRequestReceiver"
 
@@ -85,11 +83,6 @@ def engine_version() -> str:
         return metadata.version("sglang")
     except metadata.PackageNotFoundError as error:
         raise ImportError("sglang is not installed") from error
-
-
-def is_tested(version: str) -> bool:
-    """Whether the tests run with this version; a build's own suffix (as in 0.5.23+cpu) does not matter."""
-    return version.split("+", 1)[0] in TESTED_VERSIONS
 
 
 def missing_hooks() -> list[str]:

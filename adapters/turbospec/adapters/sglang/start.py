@@ -9,6 +9,7 @@ from typing import Any
 from sglang.srt.model_executor.cuda_graph_config import Backend, Phase, check_cuda_graph_backend
 from sglang.srt.platforms import current_platform
 from sglang.srt.runtime_context import get_context, get_parallel
+from turbospec.adapters import versions
 from turbospec.adapters.address import control_address
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.sglang import compat
@@ -79,12 +80,8 @@ def _control(
     scheduler: Any, method: str, policy: LengthPolicy, *, alone: bool
 ) -> tuple[EngineControl, ControlClient]:
     version = compat.engine_version()
-    if not compat.is_tested(version):
-        logger.warning(
-            "TurboSpec is not tested with SGLang %s (tested: %s); its hooks are there.",
-            version,
-            ", ".join(compat.TESTED_VERSIONS),
-        )
+    if warning := versions.SGLANG.warning(version):
+        logger.warning(warning)
     if os.environ.get(_SKIPS_DRAFT_VARIABLE, "").lower() in ("1", "true", "yes", "y"):
         logger.warning(
             "%s is set: requests that run at length 0 draft badly afterwards, and the controller takes that "

@@ -10,8 +10,6 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-TESTED_VERSIONS = ("0.32.0",)
-
 # Method and the parameters that the adapter's override passes on or reads.
 _SCHEDULER_HOOKS: dict[str, tuple[str, ...]] = {
     "schedule": (),
@@ -83,11 +81,6 @@ def engine_version() -> str:
     import vllm
 
     return str(vllm.__version__)
-
-
-def is_tested(version: str) -> bool:
-    """Whether the tests run with this version; a build's own suffix (as in 0.32.0+cpu) does not matter."""
-    return version.split("+", 1)[0] in TESTED_VERSIONS
 
 
 def missing_hooks() -> list[str]:

@@ -6,6 +6,7 @@ import logging
 import os
 from typing import Any
 
+from turbospec.adapters import versions
 from turbospec.adapters.address import control_address
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.support import RefusedError
@@ -115,12 +116,8 @@ def _support(vllm_config: Any) -> MethodSupport | None:
 
 def _control(scheduler: Any, vllm_config: Any, support: MethodSupport) -> EngineControl:
     version = compat.engine_version()
-    if not compat.is_tested(version):
-        logger.warning(
-            "TurboSpec is not tested with vLLM %s (tested: %s); its hooks are there.",
-            version,
-            ", ".join(compat.TESTED_VERSIONS),
-        )
+    if warning := versions.VLLM.warning(version):
+        logger.warning(warning)
     hello = make_hello(
         vllm_config,
         support,
