@@ -93,6 +93,28 @@ def test_a_load_that_does_not_stay_is_not_known_for_long() -> None:
     assert offs == [True, *[False] * 19]
 
 
+def off_then(switch: OffSwitch, seconds: float, *, size: int) -> list[Drafting]:
+    """Ten seconds of a crowd, then some of a load for which speculation is a tenth better: its states."""
+    drive(switch, 10.0, speculating=90.0, off=100.0, size=5)
+    assert switch.state is not Drafting.ON
+    return drive(switch, seconds, speculating=110.0, off=100.0, size=size)
+
+
+def test_a_load_at_which_speculation_has_paid_is_known_when_it_comes_back() -> None:
+    """As with off: the first time it takes two seconds, from then on none."""
+    switch = OffSwitch()
+    assert off_then(switch, 10.0, size=0)[50] is not Drafting.ON
+    assert off_then(switch, 10.0, size=0)[0] is Drafting.ON
+    assert Drafting.ON not in off_then(switch, 1.0, size=1)
+
+
+def test_a_load_that_does_not_stay_to_speculate_is_not_known_for_long() -> None:
+    """One switch at once that was wrong, and no more."""
+    switch = OffSwitch()
+    off_then(switch, 10.0, size=0)
+    assert [off_then(switch, 0.5, size=0)[0] is Drafting.ON for _ in range(20)] == [True, *[False] * 19]
+
+
 def test_equals_do_not_flap() -> None:
     """Where both are as good, the state stays."""
     assert set(drive(OffSwitch(), 600.0, speculating=100.0, off=100.0)) == {Drafting.ON}

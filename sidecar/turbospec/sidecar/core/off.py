@@ -8,7 +8,7 @@ price: the ski-rental rule, which never loses more than twice what hindsight wou
 
 In two cases it does not wait. The first time that off is hoped to pay, with so many requests, it is tried at
 once: what it is worth is not known better by waiting, and it costs the requests that run just then their
-speculation, once. And where, with about as many requests, it has paid for the switch the last time, it is
+speculation, once. And where, with about as many requests, a state has paid for a switch the last time, it is
 taken to do so again: loads come back, and stay for as long as they did.
 """
 
@@ -45,11 +45,11 @@ class OffSwitch:
         self._regret = 0.0
         # Seconds of goodput: earned while off, spent on looks.
         self._budget = 0.0
-        # Batch sizes, by octave, at which off has paid for the switch.
-        self._paid: set[int] = set()
-        # That of the last switch to off, and the seconds that off has gained since.
-        self._size = 0
-        self._gained = 0.0
+        # Batch sizes, by octave, at which either state was the last one to pay for the switch to it.
+        self._paid: dict[Drafting, set[int]] = {Drafting.ON: set(), Drafting.OFF: set()}
+        # Since the last switch: the seconds gained at each batch size, and that at which it was made.
+        self._gained: dict[int, float] = {}
+        self._size: int | None = None
 
     def spend(self, seconds: float) -> None:
         """Steps of `seconds` were seen."""
@@ -73,28 +73,30 @@ class OffSwitch:
         """
         elapsed, self._elapsed = self._elapsed, 0.0
         on = self.state is Drafting.ON
-        gain = off / speculating if on else speculating / off
-        self._regret = max(0.0, self._regret + (gain - 1.0) * elapsed)
-        if not on:
-            self._gained += (off / speculating - 1.0) * elapsed
-        at_once = on and off > speculating and (not tried or size in self._paid)
-        if self._regret > SWITCH_SECONDS or at_once:
-            self._switch(size)
+        now, other, there = (
+            (Drafting.ON, Drafting.OFF, off / speculating)
+            if on
+            else (Drafting.OFF, Drafting.ON, speculating / off)
+        )
+        self._regret = max(0.0, self._regret + (there - 1.0) * elapsed)
+        self._gained[size] = gained = self._gained.get(size, 0.0) + (1.0 / there - 1.0) * elapsed
+        if gained >= SWITCH_SECONDS:
+            self._paid[now].add(size)
+            self._paid[other].discard(size)
+        known = size in self._paid[other] or (on and not tried)
+        if self._regret > SWITCH_SECONDS or (there > 1.0 and known):
+            self._switch(now, other, size)
         elif not on:
             self._pace(elapsed, max(1.0 - looking / off, 0.0), step_seconds)
         return self.state
 
-    def _switch(self, size: int) -> None:
+    def _switch(self, now: Drafting, other: Drafting, size: int) -> None:
+        if self._size is not None and self._gained.get(self._size, 0.0) < SWITCH_SECONDS:
+            self._paid[now].discard(self._size)
+        self.state = other
         self._regret = self._budget = 0.0
-        if self.state is Drafting.ON:
-            self.state = Drafting.OFF
-            self._size, self._gained = size, 0.0
-            return
-        self.state = Drafting.ON
-        if self._gained >= SWITCH_SECONDS:
-            self._paid.add(self._size)
-        else:
-            self._paid.discard(self._size)
+        self._gained.clear()
+        self._size = size
 
     def _pace(self, elapsed: float, lost_share: float, step_seconds: float) -> None:
         """Starts and ends looks within their budget. `lost_share`: of the goodput, while looking."""
