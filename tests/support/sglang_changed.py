@@ -75,8 +75,16 @@ def _blocking_client() -> None:
     start.ControlClient = BlockingClient  # type: ignore[misc]
 
 
+def _untested_version() -> None:
+    """The adapter was tested with other versions only."""
+    from turbospec.adapters import versions
+
+    versions.SGLANG = versions.Tested("SGLang", oldest="0.1.0", newest="0.1.1")
+
+
 CHANGES = {
     "not-taken": _not_taken,
     "no-state-for-2": _no_state_for_two,
     "blocking-client": _blocking_client,
+    "untested-version": _untested_version,
 }

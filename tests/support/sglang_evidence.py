@@ -6,6 +6,8 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Any
 
+from support.conformance.subject import SeenStep
+
 
 @dataclass
 class Evidence:
@@ -14,7 +16,7 @@ class Evidence:
     By decode step: `lengths`, how many drafts each request had verified; `draft_passes`, how often the
     drafter's model ran, the pass over accepted tokens included; `batch_sizes`. By request (its index):
     `verified` and `accepted`, in its decode steps. `steps_in_flight`: most steps that were started and whose
-    results were not processed.
+    results were not processed. `steps`: all of them, prefill too; `ids`: SGLang's own of the requests.
     """
 
     prefill_steps: int = 0
@@ -24,6 +26,8 @@ class Evidence:
     verified: dict[int, list[int]] = field(default_factory=dict)
     accepted: dict[int, list[int]] = field(default_factory=dict)
     steps_in_flight: int = 0
+    steps: list[SeenStep] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
 
     @property
     def decode_steps(self) -> int:
@@ -75,9 +79,12 @@ class Observer:
         self._process(batch, result)
         if not decode:
             self.evidence.prefill_steps += 1
+            self.evidence.steps.append(SeenStep(len(live), None))
             return
         drafts = (result.speculative_num_draft_tokens or 1) - 1
         accepted = result.num_correct_drafts_per_req_cpu or [0] * len(batch.reqs)
+        step = SeenStep(len(live), drafts)
+        self.evidence.steps.append(step)
         self.evidence.lengths.append(drafts)
         self.evidence.draft_passes.append(passes)
         self.evidence.batch_sizes.append(sum(live))
@@ -85,3 +92,4 @@ class Observer:
             if alive and (index := self.index_of.get(request.rid)) is not None:
                 self.evidence.verified.setdefault(index, []).append(drafts)
                 self.evidence.accepted.setdefault(index, []).append(counts)
+                step.verified[request.rid], step.accepted[request.rid] = drafts, counts

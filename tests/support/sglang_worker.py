@@ -185,7 +185,7 @@ class _Worker:
     def answer(self, asks: list[Ask]) -> None:
         self._serial += 1
         self._run = _Run(str(self._serial), asks, self._scheduler.forward_ct)
-        self._observer.evidence = Evidence()
+        self._observer.evidence = Evidence(ids=self._run.ids)
         self._observer.index_of = {id_: index for index, id_ in enumerate(self._run.ids)}
 
     def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:

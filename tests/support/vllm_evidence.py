@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from support.conformance.subject import SeenStep
+
 
 @dataclass
 class Evidence:
@@ -16,7 +18,7 @@ class Evidence:
     such step. `fetched_nothing`: steps without drafts after which the workers were asked for drafts all the
     same. `partial_prefills`: parts of prompts that were not the last. `counts`: of drafts, draft tokens
     accepted tokens, and accepted tokens by position; `counters`: the same as vLLM's metrics have them,
-    empty where it keeps none.
+    empty where it keeps none. `steps`: each of them; `ids`: by request (its index), vLLM's own of it.
     """
 
     decode_steps: int = 0
@@ -37,6 +39,8 @@ class Evidence:
     counts: dict[str, int] = field(default_factory=dict)
     counters: dict[str, int] = field(default_factory=dict)
     enabled: bool = True
+    steps: list[SeenStep] = field(default_factory=list)
+    ids: dict[int, str] = field(default_factory=dict)
 
     def count(self, drafts: int, accepted: int) -> None:
         """Notes what one request's drafts came to, under the names of vLLM's metrics."""

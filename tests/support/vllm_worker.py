@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import compress
 from multiprocessing.connection import Connection
@@ -17,6 +17,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from support import vllm_cpu
+from support.conformance.subject import SeenStep
 from support.vllm_evidence import Evidence
 from support.vllm_requests import NO_ANSWER, Answer, Ask, add, drive
 
@@ -25,13 +26,17 @@ SCHEDULER = "turbospec.adapters.vllm.scheduler.TurboSpecScheduler"
 
 @dataclass
 class EngineOptions:
-    """How to start the engine. `asynchronous`: with a step in flight, which vLLM turns off on CPUs."""
+    """How to start the engine. `asynchronous`: with a step in flight, which vLLM turns off on CPUs.
+
+    `before`: a module's function to run in the engine's process before the engine is made.
+    """
 
     model: str
     speculative: dict[str, Any] | None = None
     asynchronous: bool = False
     environ: dict[str, str] = field(default_factory=dict)
     engine_args: dict[str, Any] = field(default_factory=dict)
+    before: Callable[[], None] | None = None
 
 
 class Engine:
@@ -55,6 +60,10 @@ class Engine:
     def answer(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[Answer], Evidence]:
         """The same, with everything that a caller gets."""
         return self._call("answer", list(asks), timeout=timeout)
+
+    def call(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Runs a module's function with the scheduler and these arguments in the engine's process."""
+        return self._call("call", function, args, timeout=60)
 
     def break_controller(self, method: str) -> None:
         """Makes a method that the adapter calls in each step raise from now on."""
@@ -152,6 +161,8 @@ def _serve(options: EngineOptions, pipe: Connection) -> None:
 
 class _Worker:
     def __init__(self, options: EngineOptions) -> None:
+        if options.before is not None:
+            options.before()
         from vllm import LLM
 
         if options.asynchronous:
@@ -198,6 +209,7 @@ class _Worker:
         self._index = {
             inner: numbers[inner.rsplit("-", 1)[0].split("_")[-1]] for inner in self._scheduler.requests
         }
+        evidence.ids = {index: inner for inner, index in self._index.items()}
         answers = drive(engine, by_id)
         while self._core.batch_queue:  # as the engine's own loop does: a step in flight is brought home
             self._core.step_fn()
@@ -206,6 +218,9 @@ class _Worker:
         if control is not None:
             evidence.enabled = control.enabled
         return [answers.get(request_id, NO_ANSWER) for request_id in by_id], evidence
+
+    def call(self, function: Callable[..., Any], args: tuple[Any, ...]) -> Any:
+        return function(self._scheduler, *args)
 
     def _counters(self) -> dict[str, int]:
         engine = self._llm.llm_engine
@@ -364,6 +379,8 @@ class _Worker:
         self._with_gap -= cached.resumed_req_ids & set(compress(cached.req_ids, whole))
         decoded = False
         evidence = self._evidence
+        step = SeenStep(len(output.num_scheduled_tokens), output.num_spec_tokens_to_schedule)
+        evidence.steps.append(step)
         invalid = output.num_invalid_spec_tokens or {}
         for request_id, scheduled in output.num_scheduled_tokens.items():
             drafts = len(output.scheduled_spec_decode_tokens.get(request_id, ()))
@@ -377,6 +394,7 @@ class _Worker:
                 continue
             decoded = True
             accepted = len(sampled) - 1
+            step.verified[request_id], step.accepted[request_id] = drafts, accepted
             evidence.verified.setdefault(self._index.get(request_id, -1), []).append(drafts)
             evidence.accepted += accepted
             evidence.rejected += drafts - accepted

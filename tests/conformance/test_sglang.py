@@ -1,0 +1,41 @@
+"""The suite on a real SGLang."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+from support.conformance.course import Course, run_course
+from support.conformance.rules import RULES, Rule
+from support.conformance.sglang import SglangSubject
+from turbospec.engines.models import MadeModels
+
+pytestmark = [pytest.mark.sglang, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """`said`: the adapter's warnings at its start."""
+
+    course: Course
+    said: list[str]
+
+
+@pytest.fixture(scope="module")
+def seen(models: MadeModels, tmp_path_factory: pytest.TempPathFactory) -> Seen:
+    subject = SglangSubject(models)
+    return Seen(run_course(subject, tmp_path_factory.mktemp("controller")), subject.said)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_adapter_for_sglang_conforms(seen: Seen, rule: Rule) -> None:
+    """The rule holds; see its docstring."""
+    rule(seen.course)
+
+
+def test_a_version_outside_the_range_is_a_warning(seen: Seen) -> None:
+    """The engine that all rules held for was none of the tested versions: said once, with both named."""
+    version = seen.course.hello.engine_version
+    assert [line for line in seen.said if "not tested" in line] == [
+        f"TurboSpec is not tested with SGLang {version} (tested: 0.1.0 to 0.1.1); its hooks are there."
+    ]
