@@ -86,7 +86,7 @@ e2e: setup  ## tests on the real vLLM
 	$(BIN)/python -m pytest -q -m "vllm and not measures" -n 2 --dist loadfile --timeout=1200
 
 sglang: setup-sglang  ## tests on the real SGLang
-	$(SGLANG)/bin/python -m pytest -q -m sglang -n 2 --dist loadfile --timeout=1200 tests/sglang
+	$(SGLANG)/bin/python -m pytest -q -m sglang -n 2 --dist loadfile --timeout=1200 tests/sglang tests/conformance
 
 # Where a Docker engine answers; elsewhere they are skipped and say why. Starting one, and installing anything for it,
 # is for .ci/run only.
