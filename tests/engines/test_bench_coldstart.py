@@ -45,7 +45,7 @@ from turbospec.engines.load import Workload
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import Children, free_port, responds
 from turbospec.engines.profiling.errors import OptionError
-from turbospec.engines.stage import engines
+from turbospec.engines.stage import engines, vllm
 from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.steering import NotControlledError
 from turbospec.sidecar.profiles.document import dumps
@@ -324,7 +324,7 @@ def test_the_whole_benchmark_on_an_engine_with_stated_costs(
 
         monkeypatch.setattr(Controller, "choose", remembered)
         monkeypatch.setattr(engines, "provide_models", lambda *_: MadeModels(tmp_path, tmp_path))
-        monkeypatch.setattr(engines, "start_controlled", start)
+        monkeypatch.setattr(vllm, "start_controlled", start)
         monkeypatch.setattr(engine, "WARM_UP_SECONDS", 0.2)
         # Steps long enough for some looks in each phase, and few of them.
         monkeypatch.setattr(profiled_engine, "_STEP_SECONDS", 0.008)

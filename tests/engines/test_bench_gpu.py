@@ -22,7 +22,7 @@ from turbospec.engines.bench.gpu.serving import Case
 from turbospec.engines.instant_models import PAIRS
 from turbospec.engines.profiling.errors import OptionError
 from turbospec.engines.profiling.plan import Load, Mode, PlannedCell
-from turbospec.engines.stage.engines import DRAFT_MODEL, NGRAM
+from turbospec.engines.stage.vllm import DRAFT_MODEL, NGRAM
 
 
 def test_every_method_and_agreement_has_a_part() -> None:

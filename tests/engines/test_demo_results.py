@@ -30,6 +30,17 @@ vllm:time_to_first_token_seconds_bucket{engine="0",le="0.1"} 7.0
 vllm:time_to_first_token_seconds_count{engine="0",model_name="made"} 10.0
 """
 
+_CONTROLLER_EXPOSITION = """\
+# TYPE turbospec_verification_length_tokens histogram
+turbospec_verification_length_tokens_bucket{engine_id="demo",le="0.0",rank="0"} 100.0
+turbospec_verification_length_tokens_count{engine_id="demo",rank="0"} 500.0
+turbospec_verification_length_tokens_sum{engine_id="demo",rank="0"} 1500.0
+turbospec_verification_length_tokens_count{engine_id="demo-2",rank="0"} 7.0
+turbospec_accepted_tokens_total{engine_id="demo",position="1",rank="0"} 600.0
+turbospec_accepted_tokens_total{engine_id="demo",position="2",rank="0"} 300.0
+turbospec_accepted_tokens_total{engine_id="demo-2",position="1",rank="0"} 7.0
+"""
+
 
 def _load(tokens: int) -> LoadResult:
     return LoadResult(2.0, tokens, 3, 0.1, 0.01)
@@ -37,7 +48,7 @@ def _load(tokens: int) -> LoadResult:
 
 def _results() -> Results:
     speeds = {1: (100, 90, 250, 260), 8: (400, 360, 300, 420)}
-    nothing = counters.Counters(100, 0, 0, 0)
+    nothing = counters.Counters(100, 0, 0)
     cells = [
         cell(concurrency, policy, _load(2 * speed), nothing)
         for concurrency, row in speeds.items()
@@ -45,34 +56,44 @@ def _results() -> Results:
         if policy != "goodput"
     ]
     for concurrency, drafted in ((1, 90), (8, 30)):
-        counted = counters.Counters(100, drafted, 40, 30)
+        counted = counters.Counters(30, drafted, 40)
         cells.append(cell(concurrency, "goodput", _load(2 * speeds[concurrency][3]), counted))
     return Results(cells)
 
 
 def test_counters_are_vllms_totals() -> None:
-    """The four totals are read, and nothing that is only named like them."""
+    """Its totals are read, and nothing that is only named like them.
+
+    Each decode step of a request gives one token more than it accepted; first tokens need none.
+    """
     counted = counters.parse(_EXPOSITION)
-    assert counted == counters.Counters(generated=1000, drafted=800, accepted=600, admitted=10)
-    assert counted.since(counters.Counters(400, 300, 200, 4)) == counters.Counters(600, 500, 400, 6)
+    assert counted == counters.Counters(decoded=1000 - 600 - 10, drafted=800, accepted=600)
+    assert counted.since(counters.Counters(90, 300, 200)) == counters.Counters(300, 500, 400)
 
 
 def test_an_engine_without_speculation_counts_no_drafts() -> None:
     """Counters that an engine does not have are 0, not an error."""
-    assert counters.parse("vllm:generation_tokens_total 5\n") == counters.Counters(5, 0, 0, 0)
+    assert counters.parse("vllm:generation_tokens_total 5\n") == counters.Counters(5, 0, 0)
+
+
+def test_counters_of_one_engine_are_the_controllers() -> None:
+    """All draft positions of that engine, none of another; of one that is not there nothing."""
+    counted = counters.parse_controller(_CONTROLLER_EXPOSITION, "demo")
+    assert counted == counters.Counters(decoded=500, drafted=1500, accepted=900)
+    assert counters.parse_controller(_CONTROLLER_EXPOSITION, "none") == counters.Counters(0, 0, 0)
 
 
 def test_length_is_per_request_and_decode_step() -> None:
-    """Each decode step of a request gives one token more than it accepted; first tokens need none."""
+    """Draft tokens over decode steps, and of those the share that was accepted."""
     measured = cell(4, "static:4", _load(500), counters.parse(_EXPOSITION))
-    assert measured.mean_length == 800 / (1000 - 600 - 10)
+    assert measured.mean_length == 800 / 390
     assert measured.acceptance_ratio == 0.75
     assert measured.tokens_per_second == 250.0
 
 
 def test_without_drafts_there_is_no_length() -> None:
     """Nothing verified is no acceptance, rather than one of 0."""
-    measured = cell(4, "idle", _load(500), counters.Counters(1000, 0, 0, 10))
+    measured = cell(4, "idle", _load(500), counters.Counters(990, 0, 0))
     assert measured.mean_length is None
     assert measured.acceptance_ratio is None
 

@@ -8,9 +8,10 @@ from typing import Any
 from turbospec.engines.stage import command
 
 _DESCRIPTION = """\
-Makes a small target and draft model, starts the controller and two vLLM engines (one controlled, one
-without speculation), sends both the same prompts at several concurrencies, and prints a table. One
-engine is under load at a time. Takes about four minutes on two cores.
+Makes a small target and draft model, starts the controller and two engines (one controlled, one without
+speculation), sends both the same prompts at several concurrencies, and prints a table. One engine is under
+load at a time. Takes about four minutes on two cores. vLLM needs no GPU. SGLang needs one, or a checkout:
+make demo ENGINE=sglang
 """
 
 
@@ -18,11 +19,13 @@ def add_parser(subparsers: Any) -> None:
     """Adds `demo`."""
     parser = subparsers.add_parser(
         "demo",
-        help="see it work: a real vLLM on this machine, controlled and not, side by side",
+        help="see it work: a real engine on this machine, controlled and not, side by side",
         description=_DESCRIPTION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--engine", choices=["vllm"], default="vllm", help="which engine (default: vllm)")
+    parser.add_argument(
+        "--engine", choices=["vllm", "sglang"], default="vllm", help="which engine (default: vllm)"
+    )
     parser.add_argument(
         "--agreement",
         choices=["high", "low"],
@@ -56,5 +59,7 @@ def _demo(args: argparse.Namespace) -> None:
     from rich.console import Console
     from turbospec.engines.demo import runner
 
-    options = runner.Options(args.directory, args.agreement, args.concurrency, args.seconds, args.json)
+    options = runner.Options(
+        args.engine, args.directory, args.agreement, args.concurrency, args.seconds, args.json
+    )
     runner.run(options, Console())

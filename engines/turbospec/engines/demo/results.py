@@ -17,7 +17,7 @@ class Cell:
     """One policy at one concurrency.
 
     `mean_length` is draft tokens verified per request and decode step; `acceptance_ratio` is accepted
-    over verified. Both are from the engine's own counters, None where nothing was verified. Times are
+    over verified. Both are from the engine's counters, None where nothing was verified. Times are
     medians in seconds, None where no request began or ended within the window.
     """
 

@@ -19,10 +19,11 @@ from turbospec.engines.demo.results import NONE, Cell, Results, cell
 from turbospec.engines.load import LoadResult, Workload, drive
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import counters, engines
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.counters import Counters
 from turbospec.engines.stage.display import Display
-from turbospec.engines.stage.engines import Engine
+from turbospec.engines.stage.engines import MODEL_NAME, Engine, provide_models
+from turbospec.engines.stage.kinds import KINDS, EngineKind
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 STATIC_LENGTH = 4
@@ -34,21 +35,49 @@ _ENGINE_ID = "demo"
 
 # Every cell: requests are admitted together, and a changed policy needs a few steps to take effect.
 _RAMP_SECONDS = 2.5
-# Once per engine: first steps allocate, and the controller learns what steps cost and what is accepted.
-_WARM_UP_SECONDS = 4.0
+# Once per engine, alone and crowded: first steps allocate.
+_WARM_UP_SECONDS = 2.0
 _ATTEMPTS = 3
+_WORKLOAD = Workload(MODEL_NAME, SHAPES["demo"].vocabulary)
 _CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What a person chooses. `seconds` is how long each cell is measured."""
+    """What a person chooses. `engine` is one of KINDS; `seconds` is how long each cell is measured."""
 
+    engine: str
     directory: Path
     agreement: str
     concurrencies: Sequence[int]
     seconds: float
     json_file: Path | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Stage:
+    """The two engines and their controller."""
+
+    kind: EngineKind
+    controller: Controller
+    controlled: Engine
+    plain: Engine
+
+    def _engine(self, policy: str) -> Engine:
+        return self.plain if policy == NONE else self.controlled
+
+    def load(self, policy: str, concurrency: int, ramp: float, seconds: float) -> LoadResult:
+        """What users of the engine that `policy` runs on receive; nothing runs there afterwards."""
+        engine = self._engine(policy)
+        result = asyncio.run(
+            drive(engine.url, _WORKLOAD, concurrency=concurrency, ramp_seconds=ramp, seconds=seconds)
+        )
+        self.kind.end_requests(engine)
+        return result
+
+    def counters(self, policy: str) -> Counters:
+        """What that engine has counted so far."""
+        return self.kind.read_counters(self._engine(policy), self.controller)
 
 
 def run(options: Options, console: Console) -> Results:
@@ -58,17 +87,19 @@ def run(options: Options, console: Console) -> Results:
     happens, no process is left behind.
     """
     began = time.monotonic()
+    kind = KINDS[options.engine]
+    kind.check_runs_here()
     logs = options.directory / "logs"
     steps = 5 + len(options.concurrencies) * len(POLICIES)
     with Display(console, steps) as display:
         logs.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="turbospec-demo-") as sockets, Children(logs) as children:
             display.begin("making models")
-            models = engines.provide_models(children, options.directory, options.agreement)
+            models = provide_models(children, options.directory, options.agreement)
             controller = Controller.choose(Path(sockets))
-            controlled, plain = _start(children, controller, models, display)
+            stage = _start(kind, children, controller, models, display)
             with Steering(controller.introspection, controller.operations, _ENGINE_ID) as steering:
-                measured = _measure(options, controlled, plain, steering, display)
+                measured = _measure(options, stage, steering, display)
             display.begin("stopping")
     results = Results(measured)
     console.print(table.render(results, POLICIES))
@@ -81,32 +112,29 @@ def run(options: Options, console: Console) -> Results:
 
 
 def _start(
-    children: Children, controller: Controller, models: MadeModels, display: Display
-) -> tuple[Engine, Engine]:
+    kind: EngineKind, children: Children, controller: Controller, models: MadeModels, display: Display
+) -> _Stage:
     display.begin("starting the controller")
     controller.start(children)
-    display.begin("starting vLLM twice, controlled and without speculation (about a minute)")
-    controlled = engines.start_controlled(children, _ENGINE_ID, models, controller, longest=_LONGEST_LENGTH)
-    plain = engines.start_without_speculation(children, NONE, models)
+    display.begin(f"starting {kind.NAME} twice, controlled and without speculation (about a minute)")
+    controlled = kind.start_controlled(children, _ENGINE_ID, models, controller, longest=_LONGEST_LENGTH)
+    plain = kind.start_without_speculation(children, NONE, models)
     controlled.wait_healthy()
     plain.wait_healthy()
     for line in ways_to_look(controller, controlled):
         display.say(line)
-    return controlled, plain
+    return _Stage(kind, controller, controlled, plain)
 
 
-def _measure(
-    options: Options, controlled: Engine, plain: Engine, steering: Steering, display: Display
-) -> list[Cell]:
+def _measure(options: Options, stage: _Stage, steering: Steering, display: Display) -> list[Cell]:
     """All cells. One engine is under load at a time; the other sleeps."""
-    workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary)
     highest = max(options.concurrencies)
     display.begin("warming up")
     steering.wait_connected(_CONNECT_SECONDS)
     steering.set_policy(table.CONTROLLED)
-    for url in (plain.url, controlled.url):
+    for policy, seconds in ((NONE, _WARM_UP_SECONDS), (table.CONTROLLED, stage.kind.LEARNING_SECONDS)):
         for concurrency in sorted({1, highest}):
-            _load(url, workload, concurrency, _WARM_UP_SECONDS / 2, _WARM_UP_SECONDS / 2)
+            stage.load(policy, concurrency, _WARM_UP_SECONDS, seconds)
     cells = []
     for turn, concurrency in enumerate(options.concurrencies):
         # Another order each time, so that a machine that slows down favours no policy.
@@ -114,11 +142,10 @@ def _measure(
             display.begin(f"{policy} with {concurrency} requests at once")
 
             def measure(policy: str = policy, concurrency: int = concurrency) -> Cell:
-                url = plain.url if policy == NONE else controlled.url
                 with nullcontext() if policy == NONE else steering.following(policy):
-                    before = counters.read(url)
-                    load = _load(url, workload, concurrency, _RAMP_SECONDS, options.seconds)
-                return cell(concurrency, policy, load, counters.read(url).since(before))
+                    before = stage.counters(policy)
+                    load = stage.load(policy, concurrency, _RAMP_SECONDS, options.seconds)
+                return cell(concurrency, policy, load, stage.counters(policy).since(before))
 
             cells.append(_persistently(measure, display))
             speed = cells[-1].tokens_per_second
@@ -136,13 +163,10 @@ def _persistently(measure: Callable[[], Cell], display: Display) -> Cell:
     return measure()
 
 
-def _load(url: str, workload: Workload, concurrency: int, ramp: float, seconds: float) -> LoadResult:
-    return asyncio.run(drive(url, workload, concurrency=concurrency, ramp_seconds=ramp, seconds=seconds))
-
-
 def _write(options: Options, results: Results, summary: str, seconds: float) -> None:
     document = {
         "turbospec_version": __version__,
+        "engine": options.engine,
         "agreement": options.agreement,
         "static_length": STATIC_LENGTH,
         "longest_length": _LONGEST_LENGTH,

@@ -13,7 +13,15 @@ from pathlib import Path
 _NEEDED = {
     "bench": ("matplotlib",),
     "demo": ("aiohttp", "rich"),
-    "sidecar": ("grpc_health", "grpc_reflection", "numpy", "rich", "scipy", "structlog"),
+    "sidecar": (
+        "grpc_health",
+        "grpc_reflection",
+        "numpy",
+        "prometheus_client",
+        "rich",
+        "scipy",
+        "structlog",
+    ),
 }
 MAX_CONCURRENCY = 64  # the engines of a stage are started for so many
 _MAX_SECONDS = 600.0

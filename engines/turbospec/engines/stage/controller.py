@@ -16,19 +16,21 @@ _CALL_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """The controller's addresses, as gRPC targets."""
+    """The controller's addresses: gRPC targets, and the URL of its metrics without /metrics."""
 
     control: str
     operations: str
     introspection: str
+    metrics: str
 
     @classmethod
     def choose(cls, sockets: Path) -> Controller:
-        """Sockets in the directory `sockets`, and a free port."""
+        """Sockets in the directory `sockets`, and free ports."""
         return cls(
             control=f"unix:{sockets / 'control.sock'}",
             operations=f"unix:{sockets / 'operations.sock'}",
             introspection=f"127.0.0.1:{free_port()}",
+            metrics=f"http://127.0.0.1:{free_port()}",
         )
 
     def start(self, children: Children, profiles: Path | None = None, *, name: str = "controller") -> Child:
@@ -41,6 +43,7 @@ class Controller:
             *("--control-address", self.control),
             *("--operations-address", self.operations),
             *("--introspection-address", self.introspection),
+            *("--metrics-address", self.metrics.removeprefix("http://")),
             *(() if profiles is None else ("--profiles-directory", str(profiles))),
         ]
         child = children.start(name, argv, {})

@@ -1,4 +1,4 @@
-"""vLLM's own token counters, from its Prometheus endpoint: a second opinion beside the controller's."""
+"""Token counters from Prometheus endpoints: vLLM's own, or what the controller counts of any engine."""
 
 from __future__ import annotations
 
@@ -6,35 +6,23 @@ import re
 import urllib.request
 from dataclasses import dataclass
 
-_NAMES = {
-    "generated": "vllm:generation_tokens_total",
-    "drafted": "vllm:spec_decode_num_draft_tokens_total",
-    "accepted": "vllm:spec_decode_num_accepted_tokens_total",
-    "admitted": "vllm:time_to_first_token_seconds_count",
-}
-
 
 @dataclass(frozen=True, slots=True)
 class Counters:
     """Totals since the engine's start, or their growth.
 
-    `generated`: output tokens. `drafted`: draft tokens that were verified. `accepted`: of those.
-    `admitted`: requests that got their first token, which comes from the prompt and not from decoding.
+    `decoded`: decode steps, counted once for each request in them. `drafted`: draft tokens that were verified
+    in them. `accepted`: of those.
     """
 
-    generated: float
+    decoded: float
     drafted: float
     accepted: float
-    admitted: float
 
     @property
     def mean_length(self) -> float | None:
-        """Draft tokens verified per request and decode step; None where nothing was verified.
-
-        Each decode step of a request gives one token more than it accepted; first tokens need none.
-        """
-        rows = self.generated - self.accepted - self.admitted
-        return self.drafted / rows if self.drafted > 0 and rows > 0 else None
+        """Draft tokens verified per request and decode step; None where nothing was verified."""
+        return self.drafted / self.decoded if self.drafted > 0 and self.decoded > 0 else None
 
     @property
     def acceptance_ratio(self) -> float | None:
@@ -44,25 +32,59 @@ class Counters:
     def since(self, earlier: Counters) -> Counters:
         """The growth since `earlier`."""
         return Counters(
-            self.generated - earlier.generated,
+            self.decoded - earlier.decoded,
             self.drafted - earlier.drafted,
             self.accepted - earlier.accepted,
-            self.admitted - earlier.admitted,
         )
 
 
 def parse(exposition: str) -> Counters:
-    """Reads Prometheus text. An engine without speculation lacks those counters: they are 0."""
-    return Counters(**{field: _total(exposition, name) for field, name in _NAMES.items()})
+    """Reads vLLM's metrics. An engine without speculation lacks those of drafts: they are 0.
+
+    Each decode step of a request gives one token more than it accepted. A request's first token comes from
+    its prompt and not from decoding.
+    """
+    accepted = _total(exposition, "vllm:spec_decode_num_accepted_tokens_total")
+    generated = _total(exposition, "vllm:generation_tokens_total")
+    first = _total(exposition, "vllm:time_to_first_token_seconds_count")
+    return Counters(
+        decoded=generated - accepted - first,
+        drafted=_total(exposition, "vllm:spec_decode_num_draft_tokens_total"),
+        accepted=accepted,
+    )
+
+
+def parse_controller(exposition: str, engine_id: str) -> Counters:
+    """Reads the controller's metrics of one engine; of one that it does not know all are 0."""
+    label = f'engine_id="{engine_id}"'
+    return Counters(
+        decoded=_total(exposition, "turbospec_verification_length_tokens_count", label),
+        drafted=_total(exposition, "turbospec_verification_length_tokens_sum", label),
+        accepted=_total(exposition, "turbospec_accepted_tokens_total", label),
+    )
 
 
 def read(url: str) -> Counters:
     """The counters of the vLLM server at `url`. Raises OSError where it does not answer."""
+    return parse(_metrics(url))
+
+
+def read_controller(url: str, engine_id: str) -> Counters:
+    """What the controller whose metrics are served at `url` counts of an engine. Raises OSError as `read`."""
+    return parse_controller(_metrics(url), engine_id)
+
+
+def _metrics(url: str) -> str:
+    # Without a proxy: these are this machine's own addresses.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with opener.open(f"{url}/metrics", timeout=10) as response:
-        return parse(response.read().decode())
+        text: str = response.read().decode()
+    return text
 
 
-def _total(exposition: str, name: str) -> float:
-    values = re.findall(rf"^{re.escape(name)}(?:{{[^}}]*}})? (\S+)$", exposition, re.MULTILINE)
+def _total(exposition: str, name: str, label: str = "") -> float:
+    """The sum over a metric's lines, over those with `label` where one is given."""
+    labels = rf"{{[^}}]*{re.escape(label)}[^}}]*}}"
+    optional = "" if label else "?"
+    values = re.findall(rf"^{re.escape(name)}(?:{labels}){optional} (\S+)$", exposition, re.MULTILINE)
     return sum(map(float, values))

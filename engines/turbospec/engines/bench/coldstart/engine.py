@@ -24,8 +24,9 @@ from turbospec.engines.bench.moving.watching import Watch
 from turbospec.engines.load import Workload, drive
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import engines
+from turbospec.engines.stage import vllm
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.engines import MODEL_NAME
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 ENGINE_ID = "cold-start"
@@ -45,11 +46,9 @@ class ColdStartEngine:
         self.controller = controller
         self._children = children
         self._profiles = profiles
-        self._workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, PROMPT_TOKENS, OUTPUT_TOKENS)
+        self._workload = Workload(MODEL_NAME, SHAPES["demo"].vocabulary, PROMPT_TOKENS, OUTPUT_TOKENS)
         self._serving = controller.start(children)
-        self._engine = engines.start_controlled(
-            children, ENGINE_ID, models, controller, longest=LONGEST_LENGTH
-        )
+        self._engine = vllm.start_controlled(children, ENGINE_ID, models, controller, longest=LONGEST_LENGTH)
         self._engine.wait_healthy()
         with self._steering() as steering:
             steering.wait_connected(_CONNECT_SECONDS)

@@ -20,8 +20,9 @@ from turbospec.engines.bench.e2e.schedule import (
 from turbospec.engines.load import Workload, drive, open_session, stream
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import counters, engines
+from turbospec.engines.stage import counters, vllm
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.engines import MODEL_NAME, Engine, Setting
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 FIXED_ENGINE = "fixed"
@@ -32,7 +33,7 @@ _ATTEMPTS = 3
 _PROMPT_TOKENS = 8
 
 
-_WORKLOAD = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, prompt_tokens=_PROMPT_TOKENS)
+_WORKLOAD = Workload(MODEL_NAME, SHAPES["demo"].vocabulary, prompt_tokens=_PROMPT_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +53,9 @@ class Place:
     """With what a line-up is measured; the defaults are those of a CPU. `longest`: their longest length."""
 
     workload: Workload = _WORKLOAD
-    method: str = engines.DRAFT_MODEL
+    method: str = vllm.DRAFT_MODEL
     longest: int = LONGEST_LENGTH
-    setting: engines.Setting = engines.ON_CPU
+    setting: Setting = vllm.ON_CPU
     ramp_seconds: float = RAMP_SECONDS
     rest_seconds: float = REST_SECONDS
 
@@ -74,7 +75,7 @@ class Lineup:
         place: Place | None = None,
         *,
         controlled: Sequence[str] = (GOODPUT, FIXED_ENGINE),
-        plain: Mapping[str, engines.Engine] | None = None,
+        plain: Mapping[str, Engine] | None = None,
     ) -> None:
         """Starts the `controlled` engines, and waits for them. Use it in a `with` block.
 
@@ -86,7 +87,7 @@ class Lineup:
         self._models = models
         self._place = place or Place()
         self._engines = {
-            name: engines.start_controlled(
+            name: vllm.start_controlled(
                 children,
                 name,
                 models,
@@ -99,7 +100,7 @@ class Lineup:
         }
         if plain is None:
             plain = {
-                NONE: engines.start_without_speculation(children, NONE, models, setting=self._place.setting)
+                NONE: vllm.start_without_speculation(children, NONE, models, setting=self._place.setting)
             }
         self._engines.update(plain)
         for engine in self._engines.values():
@@ -112,7 +113,7 @@ class Lineup:
 
     def start_table(self, entries: Sequence[tuple[int, int, int]]) -> None:
         """Starts the engine that follows vLLM's own table, and waits for it."""
-        engine = engines.start_with_table(
+        engine = vllm.start_with_table(
             self._children,
             TABLE,
             self._models,

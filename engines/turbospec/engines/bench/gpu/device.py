@@ -11,7 +11,8 @@ from typing import Any
 
 from turbospec.engines.bench.gpu.plan import Scale
 from turbospec.engines.instant_models import LOAD_FORMAT
-from turbospec.engines.stage.engines import OFFLINE, Setting
+from turbospec.engines.stage.engines import Setting
+from turbospec.engines.stage.vllm import OFFLINE
 
 _EXTENSION = "turbospec.engines.stage.gpu_worker.WorkerExtension"
 # Four engines with an 8B target, its draft and their KV cache. With less they are fewer, for fewer requests.

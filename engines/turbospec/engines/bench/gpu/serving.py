@@ -24,9 +24,10 @@ from turbospec.engines.instant_models import PAIRS, write_pair
 from turbospec.engines.load import Workload
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import engines
+from turbospec.engines.stage import vllm
 from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.cores import kept_apart
+from turbospec.engines.stage.engines import MODEL_NAME
 
 _PROMPT_VOCABULARY = 2000  # as many different tokens as a text of that length may have, and all shapes do
 # With few tokens to choose from, greedy decoding soon repeats itself, and decoding at random repeats pairs of
@@ -58,13 +59,13 @@ class Case:
         scale, ngram = self.scale, self.method == NGRAM
         return Place(
             workload=Workload(
-                engines.MODEL_NAME,
+                MODEL_NAME,
                 min(_PROMPT_VOCABULARY, PAIRS[self.pair].target.vocabulary),
                 scale.prompt_tokens,
                 scale.output_tokens,
                 parameters=_NGRAM_REQUESTS[self.agreement == HIGH] if ngram else {},
             ),
-            method=engines.NGRAM if ngram else engines.DRAFT_MODEL,
+            method=vllm.NGRAM if ngram else vllm.DRAFT_MODEL,
             longest=LONGEST_LENGTH,
             # vLLM cannot look for n-grams in what it does not know yet.
             setting=device.serving(scale, asynchronous=not ngram),
@@ -106,9 +107,9 @@ def lineup(of: Stage, case: Case, entries: Entries | None) -> tuple[Lineup, tupl
     """
     children, models, place = of.children, of.models, of.place
     method, longest, setting = place.method, place.longest, place.setting
-    plain = {NONE: engines.start_without_speculation(children, NONE, models, setting=setting)}
+    plain = {NONE: vllm.start_without_speculation(children, NONE, models, setting=setting)}
     if entries is not None:
-        plain[TABLE] = engines.start_with_table(
+        plain[TABLE] = vllm.start_with_table(
             children, TABLE, models, entries, longest=longest, method=method, setting=setting
         )
     roomy = device.holds_all_engines(case.scale)
@@ -117,10 +118,10 @@ def lineup(of: Stage, case: Case, entries: Entries | None) -> tuple[Lineup, tupl
         entries is not None
         and roomy
         and case.scale.on_accelerator
-        and method == engines.DRAFT_MODEL
+        and method == vllm.DRAFT_MODEL
         and device.has_adaptive_verification()
     ):
-        plain[ADAPTIVE] = engines.start_adaptive(
+        plain[ADAPTIVE] = vllm.start_adaptive(
             children, ADAPTIVE, models, longest=longest, method=method, setting=setting
         )
     controlled = (GOODPUT, FIXED_ENGINE) if roomy else (FIXED_ENGINE,)

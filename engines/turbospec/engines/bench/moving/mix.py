@@ -27,8 +27,9 @@ from turbospec.engines.bench.moving.watching import Watch
 from turbospec.engines.load import Workload, open_session
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import engines
+from turbospec.engines.stage import vllm
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.engines import MODEL_NAME
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 _FIXED = "fixed"
@@ -57,7 +58,7 @@ class Mix:
 
 MIXES: Mapping[str, Mix] = {
     MIXED: Mix(
-        engines.NGRAM,
+        vllm.NGRAM,
         (
             RequestClass("copying", {"temperature": 0, "allowed_token_ids": _COPIED}),
             RequestClass("others", {"temperature": 1, "allowed_token_ids": _SHUFFLED}),
@@ -65,7 +66,7 @@ MIXES: Mapping[str, Mix] = {
         output_tokens=(192, 384),
     ),
     TEMPERATURES: Mix(
-        engines.DRAFT_MODEL,
+        vllm.DRAFT_MODEL,
         (
             RequestClass("T=0", {"temperature": 0}),
             RequestClass(f"T={_MILD}", {"temperature": _MILD}),
@@ -99,15 +100,15 @@ class Lineup:
         self._mix = mix
         self._introspection = controller.introspection
         vocabulary = SHAPES["demo"].vocabulary
-        self._workload = Workload(engines.MODEL_NAME, vocabulary, PROMPT_TOKENS, mix.output_tokens)
+        self._workload = Workload(MODEL_NAME, vocabulary, PROMPT_TOKENS, mix.output_tokens)
         self._loaded: str | None = None
         self._engines = {
-            name: engines.start_controlled(
+            name: vllm.start_controlled(
                 children, name, models, controller, longest=LONGEST_LENGTH, method=mix.method
             )
             for name in (GOODPUT, _FIXED)
         }
-        self._engines[NONE] = engines.start_without_speculation(children, NONE, models)
+        self._engines[NONE] = vllm.start_without_speculation(children, NONE, models)
         for engine in self._engines.values():
             engine.wait_healthy()
         self._steering = {

@@ -33,7 +33,7 @@ from turbospec.engines.bench.moving.plan import (
 from turbospec.engines.load import Workload, drive
 from turbospec.engines.models import SHAPES, MadeModels
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import engines
+from turbospec.engines.stage import engines, vllm
 from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.cores import kept_apart
 from turbospec.engines.stage.display import Display
@@ -103,7 +103,7 @@ def _run_moving(measured: Measured, pair: str, directory: Path, display: Display
     what = f"{MOVING}, {pair} agreement"
     display.begin(f"{what}: making models, starting the controller and an engine")
     with _stage(directory, f"{MOVING}-{pair}", pair) as (children, models, controller):
-        engine = engines.start_controlled(children, _ENGINE_ID, models, controller, longest=LONGEST_LENGTH)
+        engine = vllm.start_controlled(children, _ENGINE_ID, models, controller, longest=LONGEST_LENGTH)
         engine.wait_healthy()
         workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, PROMPT_TOKENS, _OUTPUT_TOKENS)
         with Steering(controller.introspection, controller.operations, _ENGINE_ID) as steering:
