@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import TracebackType
 
 import pytest
+from support import profiled_engine
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.profiled_engine import MODEL, ProfiledEngine
 from support.scripted.costs import Costs, Shape, linear
 from support.scripted.hello import capabilities
 from support.scripted.machine import Machine
 from support.serving import Server, environment, turbospec
+from turbospec.cli.main import main
 from turbospec.engines.load import open_session, stream
+from turbospec.engines.profiling import survey
+from turbospec.engines.profiling.plan import VISIT_STEPS
 from turbospec.sidecar.profiles.profile import Cell
 from turbospec.v1 import introspection_pb2, operations_pb2
 
@@ -50,6 +56,21 @@ def arguments(server: Server, engine: ProfiledEngine, directory: Path, *more: st
         *("--operations", server.operations, "--directory", str(directory / "working")),
         *("--contexts", "64", "--repeats", "3", *more),
     ]
+
+
+def here(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The command line in this process: for what is no matter of processes, of which each takes a second."""
+    out, err = io.StringIO(), io.StringIO()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    with redirect_stdout(out), redirect_stderr(err):
+        try:
+            status = main(arguments)
+        except SystemExit as ended:
+            status = int(str(ended.code))
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)
+    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def policy(server: Server, engine_id: str) -> str:
@@ -162,7 +183,7 @@ def test_a_live_engine_is_profiled_beside_other_traffic(server: Server, tmp_path
 def profiled(server: Server, engine: ProfiledEngine, engine_id: str, directory: Path) -> list[Cell]:
     """The decode cells of an engine that is profiled without obstacles."""
     report = directory / "report.json"
-    done = turbospec(*arguments(server, engine, directory, "--engine-id", engine_id, "--json", str(report)))
+    done = here(*arguments(server, engine, directory, "--engine-id", engine_id, "--json", str(report)))
     assert done.returncode == 0, done.stderr
     assert json.loads(report.read_text())["not_measured"] == []
     return [cell for cell in stored(server, engine, report) if not cell.prefill_tokens]
@@ -196,23 +217,26 @@ def test_an_engine_with_fixed_proposals_is_measured_by_what_it_verifies(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_restores_the_policy_and_goes_on(
-    server: Server, tmp_path: Path, number: signal.Signals
+    server: Server, tmp_path: Path, number: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After Ctrl-C or SIGTERM the engine is as before, and the same command makes only the visits that are
     left; with --restart all of them.
     """
     engine_id = f"interrupted-{number.name}"
-    with live(server, engine_id) as engine:
+    with live(server, engine_id, capabilities=capabilities(2, deep_off=True, max_batch=1)) as engine:
         command = arguments(server, engine, tmp_path, "--engine-id", engine_id)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "turbospec.cli.main", *command],
-            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        working = tmp_path / "working"
-        wait_until(lambda: working.is_dir() and list(working.glob("*.profiling.json")), "measuring")
-        assert policy(server, engine_id) != "goodput"
-        process.send_signal(number)
-        stdout, _ = process.communicate(timeout=PATIENCE_SECONDS)
+        with monkeypatch.context() as slowly:
+            # So that it does not come to its end before it is interrupted.
+            slowly.setattr(profiled_engine, "_STEP_SECONDS", 0.02)
+            process = subprocess.Popen(
+                [sys.executable, "-m", "turbospec.cli.main", *command],
+                env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            )  # fmt: skip
+            working = tmp_path / "working"
+            wait_until(lambda: working.is_dir() and list(working.glob("*.profiling.json")), "measuring")
+            assert policy(server, engine_id) != "goodput"
+            process.send_signal(number)
+            stdout, _ = process.communicate(timeout=PATIENCE_SECONDS)
         assert process.returncode == 130
         assert f"Engine {engine_id!r} is under policy 'goodput' again." in stdout
         assert "what was measured is kept in" in stdout
@@ -221,11 +245,11 @@ def test_an_interrupted_run_restores_the_policy_and_goes_on(
             return
         (kept,) = working.glob("*.profiling.json")
         saved = kept.read_bytes()
-        again = turbospec(*command)
+        again = here(*command)
         assert again.returncode == 0, again.stderr
         assert "were made before; --restart begins anew" in again.stdout
         kept.write_bytes(saved)
-        anew = turbospec(*command, "--restart")
+        anew = here(*command, "--restart")
         assert anew.returncode == 0, anew.stderr
         assert "were made before" not in anew.stdout
 
@@ -234,9 +258,7 @@ def test_what_the_engine_cannot_hold_is_said_and_left_out(server: Server, tmp_pa
     """An engine with room for one request runs no two at once: measured is what there is."""
     report = tmp_path / "report.json"
     with live(server, "small", places=1) as engine:
-        done = turbospec(
-            *arguments(server, engine, tmp_path, "--engine-id", "small", "--json", str(report)), within=300
-        )
+        done = here(*arguments(server, engine, tmp_path, "--engine-id", "small", "--json", str(report)))
     assert done.returncode == 0, done.stderr
     assert "The engine did not run 2 requests at context 64 at once" in done.stdout
     cells = stored(server, engine, report)
@@ -244,8 +266,11 @@ def test_what_the_engine_cannot_hold_is_said_and_left_out(server: Server, tmp_pa
     check_costs(cells, COSTS)
 
 
-def test_an_engine_that_never_is_alone_is_not_measured(server: Server, tmp_path: Path) -> None:
+def test_an_engine_that_never_is_alone_is_not_measured(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where every step has requests of others the command gives up, says so, and leaves no profile."""
+    monkeypatch.setattr(survey, "_FOREIGN_PATIENCE", 3 * VISIT_STEPS)
     with (
         live(server, "crowded", capabilities=capabilities(2, max_batch=8)) as engine,
         Foreign(engine.url, pause=0.0),
@@ -253,7 +278,7 @@ def test_an_engine_that_never_is_alone_is_not_measured(server: Server, tmp_path:
         Foreign(engine.url, pause=0.0),
     ):
         command = arguments(server, engine, tmp_path, "--engine-id", "crowded", "--max-requests", "2")
-        done = turbospec(*command, within=400)
+        done = here(*command)
         assert done.returncode == 1, done.stdout
         assert "turbospec profile: engine 'crowded' has too much other traffic" in done.stderr
         assert policy(server, "crowded") == "goodput"
@@ -265,17 +290,20 @@ def test_an_engine_that_does_not_follow_is_not_measured(server: Server, tmp_path
         selector = operations_pb2.EngineSelector(engine_id="capped")
         request = operations_pb2.SetCapRequest(engine=selector, max_length=0)
         server.operate.SetCap(request, timeout=PATIENCE_SECONDS)
-        done = turbospec(*arguments(server, engine, tmp_path, "--engine-id", "capped"))
+        done = here(*arguments(server, engine, tmp_path, "--engine-id", "capped"))
     assert done.returncode == 1
     assert "engine 'capped' ran at length 0 where policy 'static:" in done.stderr
     assert "is there a cap on its lengths" in done.stderr
     assert "Engine 'capped' is under policy 'goodput' again." in done.stdout
 
 
-def test_the_address_of_another_engine_is_noticed(server: Server, tmp_path: Path) -> None:
+def test_the_address_of_another_engine_is_noticed(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Requests that do not run in the engine that is controlled would measure nothing."""
+    monkeypatch.setattr(survey, "_TELLTALE_SECONDS", 0.5)
     with live(server, "here"), live(server, "there") as there:
-        done = turbospec(*arguments(server, there, tmp_path, "--engine-id", "here"))
+        done = here(*arguments(server, there, tmp_path, "--engine-id", "here"))
     assert done.returncode == 1
     assert f"requests that {there.url} answers are not in the steps of engine 'here'" in done.stderr
 
@@ -284,7 +312,7 @@ def test_why_an_engine_cannot_be_profiled_is_one_sentence(server: Server, tmp_pa
     """Each obstacle is named, with what to do, before anything is changed."""
 
     def refusal(status: int, *more: str) -> str:
-        done = turbospec(*arguments(server, one, tmp_path, *more))
+        done = here(*arguments(server, one, tmp_path, *more))
         assert done.returncode == status, done.stderr
         assert done.stderr.startswith("turbospec profile: ")
         assert done.stderr.count("\n") == 1
@@ -328,13 +356,13 @@ def test_without_a_store_a_file_is_asked_for_and_written(tmp_path: Path) -> None
     server = Server(tmp_path)
     try:
         with live(server, "storeless", capabilities=capabilities(1, max_batch=1)) as engine:
-            refused = turbospec(*arguments(server, engine, tmp_path))
+            refused = here(*arguments(server, engine, tmp_path))
             assert refused.returncode == 2
             assert "--output: is needed, for this sidecar keeps no profiles" in refused.stderr
             output = tmp_path / "profile.json"
-            done = turbospec(*arguments(server, engine, tmp_path, "--output", str(output)))
+            done = here(*arguments(server, engine, tmp_path, "--output", str(output)))
             assert done.returncode == 0, done.stderr
-        shown = turbospec("profiles", "show", str(output))
+        shown = here("profiles", "show", str(output))
         assert shown.returncode == 0, shown.stderr
         assert "sweep" in shown.stdout
     finally:
@@ -358,8 +386,6 @@ def test_a_bad_option_is_named_with_its_limit(
     options: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Before anything is asked of anybody."""
-    from turbospec.cli.main import main
-
     with pytest.raises(SystemExit, match="2"):
         main(["profile", "--engine-url", "http://127.0.0.1:9", *options])
     assert message in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from statistics import median
 
 import pytest
@@ -22,6 +23,7 @@ def engine_with(seed: int, *, speed: Speed) -> DirectEngine:
     return DirectEngine(world_of(LINEAR, [AGREEING], 8, seed=seed, prefill=False, speed=speed))
 
 
+@cache
 def errors_after_a_shift(seed: int, at: int, factor: float) -> tuple[dict[int, float], set[int]]:
     """Prediction errors 200 steps after it, and the lengths in use then: the chosen one and those beside."""
     engine = engine_with(seed, speed=shift(at, factor))
