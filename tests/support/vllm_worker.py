@@ -10,7 +10,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
 from itertools import compress
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
@@ -19,24 +18,10 @@ from typing import Any
 from support import vllm_cpu
 from support.conformance.subject import SeenStep
 from support.vllm_evidence import Evidence
+from support.vllm_options import EngineOptions
 from support.vllm_requests import NO_ANSWER, Answer, Ask, add, drive
 
 SCHEDULER = "turbospec.adapters.vllm.scheduler.TurboSpecScheduler"
-
-
-@dataclass
-class EngineOptions:
-    """How to start the engine. `asynchronous`: with a step in flight, which vLLM turns off on CPUs.
-
-    `before`: a module's function to run in the engine's process before the engine is made.
-    """
-
-    model: str
-    speculative: dict[str, Any] | None = None
-    asynchronous: bool = False
-    environ: dict[str, str] = field(default_factory=dict)
-    engine_args: dict[str, Any] = field(default_factory=dict)
-    before: Callable[[], None] | None = None
 
 
 class Engine:
