@@ -20,6 +20,7 @@ from support.profiles import key, profile
 from support.scripted.costs import Costs, linear
 from support.scripted.hello import capabilities
 from support.scripted.machine import Machine
+from turbospec.adapters import backoff
 from turbospec.cli.main import main
 from turbospec.engines.bench.coldstart import document, engine, phases, runner, table
 from turbospec.engines.bench.coldstart import profile as profiles
@@ -326,9 +327,11 @@ def test_the_whole_benchmark_on_an_engine_with_stated_costs(
         monkeypatch.setattr(engines, "provide_models", lambda *_: MadeModels(tmp_path, tmp_path))
         monkeypatch.setattr(vllm, "start_controlled", start)
         monkeypatch.setattr(engine, "WARM_UP_SECONDS", 0.2)
-        # Steps long enough for some looks in each phase, and few of them.
+        # Steps long enough for some looks in each phase, and few of them; one visit makes a profile too.
         monkeypatch.setattr(profiled_engine, "_STEP_SECONDS", 0.008)
         monkeypatch.setattr(phases, "PHASE_STEPS", 20)
+        monkeypatch.setattr(profiles, "PROFILE_REPEATS", 1)
+        monkeypatch.setattr(backoff, "LONGEST_SECONDS", 0.3)
         out = io.StringIO()
         result = tmp_path / "result.json"
         measured = runner.run(Options(("high",)), tmp_path, result, Console(file=out, width=80))
