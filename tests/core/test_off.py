@@ -12,6 +12,7 @@ from support.scripted.traffic import TrafficClass
 from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.cost_features import StepShape
+from turbospec.sidecar.core.exploration import LEARNING_HOLD_STEPS, LearningSchedule
 from turbospec.sidecar.core.latency import LatencyModel
 from turbospec.sidecar.core.off import SWITCH_SECONDS, Drafting, OffSwitch
 from turbospec.sidecar.core.types import Reason
@@ -214,13 +215,32 @@ def test_a_hope_that_fails_is_given_up() -> None:
 
 
 def test_lengths_far_below_off_are_in_no_contest() -> None:
-    """A load met for the first time, at which no length comes near off, is not spent on comparing lengths."""
+    """They are held to be compared only as far as they come near off."""
+
+    def held(off: float) -> list[int]:
+        schedule = LearningSchedule((0, 1, 2), 2, steps_at=lambda _: LEARNING_HOLD_STEPS)
+        schedule.contest({0: 100.0, 1: 96.0, 2: 92.0}, requests=32, off=off)
+        lengths = []
+        while not schedule.done:
+            lengths.append(schedule.length)
+            schedule.skip()
+        return lengths
+
+    assert [held(off) for off in (0.0, 105.0, 120.0)] == [[1, 2], [1], []]
+
+
+def test_a_load_that_is_left_to_off_is_not_spent_on_comparing_lengths() -> None:
+    """With a crowd that is met for the first time, where one draft comes near none but not near off."""
 
     def learning_steps(*, deep_off: bool) -> int:
-        engine = engine_of(TrafficClass((0.3,), output_tokens=60), 2, deep_off=deep_off)
-        engine.run(300)
-        engine.world.concurrency = 32
-        return sum(engine.step()[0].reason is Reason.LEARNING for _ in range(200))
+        steps = 0
+        for seed in range(4):
+            traffic = TrafficClass((0.45, 0.2), output_tokens=60)
+            engine = engine_of(traffic, 2, deep_off=deep_off, seed=seed)
+            engine.run(300)
+            engine.world.concurrency = 32
+            steps += sum(engine.step()[0].reason is Reason.LEARNING for _ in range(200))
+        return steps
 
     assert learning_steps(deep_off=True) < learning_steps(deep_off=False)
 

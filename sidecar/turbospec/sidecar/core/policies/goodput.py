@@ -14,8 +14,11 @@ from turbospec.sidecar.core.types import Candidate, Capabilities, Observation, R
 # 1% is not worth the move, and staying costs at most that.
 WORTH_SWITCHING = 1.01
 # A learning length predicted to give less than half of idle's goodput teaches too dearly. Where predictions
-# rest on measurement, the gap beyond which probes look at nothing holds for learning too.
+# rest on measurement, the gap beyond which probes look at nothing holds for the first walk too, which shows
+# what lengths cost; after one was made at some load, half of it: should a prediction be that wrong, probes
+# find it out within their budget.
 LEARNING_FLOOR = 0.5
+LATER_GAP = HOPELESS_GAP / 2
 
 
 class GoodputPolicy:
@@ -65,7 +68,10 @@ class GoodputPolicy:
         idle = options[0] if shortest == 0 else uniform(view.batch, shortest, 0, view.cost)
         lengths = _looks(capabilities, view.proposals)
         top = best(options)
-        least = (1.0 - HOPELESS_GAP) * top.goodput if view.latency.fitted else LEARNING_FLOOR * idle.goodput
+        least = LEARNING_FLOOR * idle.goodput
+        if view.latency.fitted:
+            walked = any(other.done for other in self._schedules.values() if other is not learning)
+            least = (1.0 - (LATER_GAP if walked else HOPELESS_GAP)) * top.goodput
         # While off, what other batch sizes taught must do: a walk over the lengths would need the drafter.
         learns = self._switch.state is Drafting.ON and not view.shadow
         if learns and learning.walked:
