@@ -30,7 +30,8 @@ def add_parser(subparsers: Any) -> None:
         "--agreement",
         choices=["high", "low"],
         default="high",
-        help="how well the draft model guesses: about 75%% or 40%% of first drafts accepted (default: high)",
+        help="how well the draft model guesses: with vLLM about 75%% or 40%% of first drafts accepted "
+        "(default: high)",
     )
     parser.add_argument(
         "--concurrency",
