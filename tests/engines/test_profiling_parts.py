@@ -227,6 +227,15 @@ def group(seconds: float, spread: float = 0.0, **changes: object) -> Cell:
     return Cell(**(fields | changes), seconds=seconds, spread_seconds=spread)  # type: ignore[arg-type]
 
 
+def test_a_visit_that_met_a_kind_of_step_once_says_little_of_it() -> None:
+    """One step may be a slow one: it does not count as much as the six of another visit."""
+    measured = Measured([CELL])
+    for steps, seconds in ((6, 0.01), (1, 0.02)):
+        measured.add(CELL, (group(seconds, steps=steps),))
+    (cell,) = measured.cells()
+    assert (cell.steps, cell.seconds) == (7, 0.01)
+
+
 def test_a_cell_is_known_when_visits_and_steps_agree() -> None:
     """At least three visits, and an uncertainty of at most 1% by both measures."""
     measured = Measured([CELL])
@@ -281,7 +290,7 @@ def test_cells_make_a_valid_profile_without_accidents() -> None:
     cells = measured.cells()
     assert [cell.prefill_tokens for cell in cells] == [0, 102]
     assert cells[0].seconds == 0.011, "of two about the same steps, the one with more"
-    assert (cells[1].steps, cells[1].seconds) == (5, 0.055)
+    assert (cells[1].steps, cells[1].seconds) == (5, 0.05)
     now = Profile(
         key(max_length=5), datetime.now(UTC),
         "0", Source.SWEEP, cells,

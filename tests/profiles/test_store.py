@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import stat
 import subprocess
 import sys
@@ -222,10 +221,12 @@ def test_a_directory_that_cannot_be_used_is_named(tmp_path: Path) -> None:
 
 
 _PUT = """
+import resource
 import sys
 from pathlib import Path
 from support.profiles import Watched, profile
 from turbospec.sidecar.profiles.store import StoreError
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[3]), int(sys.argv[3])))
 try:
     Watched(Path(sys.argv[1])).store.put(profile(dtype=sys.argv[2]))
 except StoreError as error:
@@ -237,10 +238,10 @@ def put_elsewhere(directory: Path, dtype: str, most_bytes: int) -> subprocess.Co
     """Stores a profile in a process whose files may have at most so many bytes, as on a full volume."""
     environ = environment()
     environ["PYTHONPATH"] += os.pathsep + str(Path(__file__).parents[1])
+    # It limits itself: code between fork and exec runs beside gRPC's handlers of a fork, which can abort.
     return subprocess.run(
-        [sys.executable, "-B", "-c", _PUT, str(directory), dtype],
+        [sys.executable, "-B", "-c", _PUT, str(directory), dtype, str(most_bytes)],
         env=environ,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes)),
         capture_output=True,
         text=True,
         check=False,

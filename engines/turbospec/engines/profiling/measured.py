@@ -91,13 +91,16 @@ def _decoding(visit: Visit) -> list[Cell]:
 
 
 def _merged(groups: Sequence[Cell]) -> Cell:
-    """Mean counts, and the median of the visits' times: a slow visit counts as one of several."""
+    """Mean counts, and the median of the visits' times, each for as many steps as it had.
+
+    So a slow visit counts as one of several, and one that met a kind of step just once hardly at all.
+    """
     steps = sum(group.steps for group in groups)
 
     def mean(name: str) -> int:
         return round(float(sum(group.steps * getattr(group, name) for group in groups)) / steps)
 
-    locations = [group.seconds for group in groups]
+    locations = [group.seconds for group in groups for _ in range(group.steps)]
     requests, prefill = mean("requests"), mean("prefill_tokens")
     return Cell(
         requests=requests,
