@@ -95,11 +95,11 @@ class ForgetsAccepted(ScriptedAdapter):
 
 
 class CountsSampled(ScriptedAdapter):
-    """Counts tokens as emitted that were sampled past the end of a request."""
+    """Counts a token as emitted that was sampled past the end of a request, whenever one ends."""
 
     def record(self, step: Step, applied: AppliedPlan | None) -> StepRecord:
         record = super().record(step, applied)
-        record.emitted_tokens = step.shape.requests + sum(step.accepted)
+        record.emitted_tokens += len(step.left)
         return record
 
 

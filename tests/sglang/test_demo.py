@@ -40,7 +40,7 @@ def test_demo_measures_what_it_says(tmp_path: Path) -> None:
     assert cells["none"]["mean_length"] is None
     # A few steps at the beginning have no plan, or one of the policy before; on a slow machine there are few
     # others.
-    assert (cells["idle"]["mean_length"] or 0.0) < 1.5
+    assert (cells["idle"]["mean_length"] or 0.0) < 1.0
     assert cells["static:4"]["mean_length"] == pytest.approx(4, abs=0.6)
     assert 0.1 < cells["static:4"]["acceptance_ratio"] < 0.9
     assert 0.0 <= (cells["goodput"]["mean_length"] or 0.0) <= 6.0
