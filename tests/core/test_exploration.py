@@ -20,7 +20,7 @@ HOPELESS = TrafficClass((0.1,))
 
 
 def look(goodput: float, seconds: float = 0.02) -> Option:
-    return Option(0, 1, np.array([0]), np.array([0]), 1, 1, goodput * seconds, seconds, 0.0)
+    return Option(0, 1, np.array([0]), np.array([0]), 1, 1, goodput * seconds, seconds, goodput, 0.0)
 
 
 @dataclass

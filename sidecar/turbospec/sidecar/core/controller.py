@@ -306,9 +306,9 @@ class EngineController:
         if constant and min(*self._asked, obs.proposal_length) > 0 and obs.slots.size % obs.steps == 0:
             # A request's first drafts are asked for in a step that is not reported for it.
             asked = (self._requests.seen[obs.slots] > 0) & (self._requests.cap[obs.slots] > 0)
-            columns = (obs.slots, obs.proposed, asked)
-            for slots, proposed, those in zip(*(np.split(each, obs.steps) for each in columns), strict=True):
-                self._availability.observe(slots[those], proposed[those])
+            for step in np.arange(obs.slots.size).reshape(obs.steps, -1):
+                those = step[asked[step]]
+                self._availability.observe(obs.slots[those], obs.proposed[those])
         if obs.steps == 1:
             self._asked = (self._asked[1], obs.proposal_length)
         else:

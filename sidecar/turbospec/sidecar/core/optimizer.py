@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -57,7 +58,7 @@ class Option(NamedTuple):
     `rows` and `columns` are drafts in the order of their worth: of which request, shape (m,), and which of
     its drafts, from 0; those within the proposal length among the first `head` are to be verified, `verified`
     in all. `floor` is the smallest survival among them: what a draft of any further request must
-    reach to be worth as much. It is infinite where there are none.
+    reach to be worth as much. It is infinite where there are none. `goodput` is in expected tokens/s.
     """
 
     proposal_length: int
@@ -68,6 +69,7 @@ class Option(NamedTuple):
     verified: int
     expected_tokens: float
     step_seconds: float
+    goodput: float
     floor: float
 
     @property
@@ -76,35 +78,25 @@ class Option(NamedTuple):
         rows = self.rows[: self.head][self.columns[: self.head] < self.proposal_length]
         return np.bincount(rows, minlength=self.requests)
 
-    @property
-    def goodput(self) -> float:
-        """Expected tokens per second."""
-        return self.expected_tokens / self.step_seconds
-
 
 def compare(batch: Batch, freedom: Freedom, cost: StepCost) -> list[Option]:
     """The best option for each proposal length, ascending. Ties go to fewer tokens."""
-    found: list[list[Option]] = [[] for _ in freedom.proposals]
-    if not freedom.per_request or freedom.ragged_costs:
-        # One length for all cannot exceed the smallest cap.
-        caps = batch.caps if freedom.per_request else np.full_like(batch.caps, batch.caps.min())
-        for options, k in zip(found, freedom.proposals, strict=True):
-            lengths = range(k + 1) if len(freedom.proposals) == 1 else (k,)
-            options += [_uniform(batch, k, np.minimum(v, caps), cost) for v in lengths]
+    if freedom.per_request and not freedom.ragged_costs:
+        return _ranked(batch, freedom, cost)
+    # One length for all cannot exceed the smallest cap.
+    caps = batch.caps if freedom.per_request else np.full_like(batch.caps, batch.caps.min())
+    found = []
+    for k in freedom.proposals:
+        lengths = range(k + 1) if len(freedom.proposals) == 1 else (k,)
+        found.append(best([_uniform(batch, k, np.minimum(v, caps), cost) for v in lengths]))
     if freedom.per_request:
-        ranked = _Ranked(batch)
-        at_once = max(_ENTRIES // (ranked.size + 1), 1)
-        for first in range(0, len(freedom.proposals), at_once):
-            some = slice(first, first + at_once)
-            ranked_options = ranked.best(freedom.proposals[some], freedom.ragged_costs, cost)
-            for options, option in zip(found[some], ranked_options, strict=True):
-                options.append(option)
-    return [best(options) for options in found]
+        found = [best([*pair]) for pair in zip(found, _ranked(batch, freedom, cost), strict=True)]
+    return found
 
 
 def best(options: list[Option]) -> Option:
     """The option with the highest goodput; of equal ones the first, so the shortest."""
-    return max(options, key=lambda option: option.goodput)
+    return max(options, key=attrgetter("goodput"))
 
 
 def uniform(batch: Batch, k: int, v: int, cost: StepCost) -> Option:
@@ -119,6 +111,8 @@ def _uniform(batch: Batch, k: int, verification: IntArray, cost: StepCost) -> Op
     tokens = n + float(batch.availability @ verification)
     ragged = bool(verification.min() != verification.max())
     rows, columns = admitted.nonzero()
+    expected = n + float(batch.availability @ gains)
+    seconds = float(cost(np.array([[tokens]]), (k,), ragged)[0, 0])
     return Option(
         proposal_length=k,
         requests=n,
@@ -126,10 +120,20 @@ def _uniform(batch: Batch, k: int, verification: IntArray, cost: StepCost) -> Op
         columns=columns,
         head=rows.size,
         verified=rows.size,
-        expected_tokens=n + float(batch.availability @ gains),
-        step_seconds=float(cost(np.array([[tokens]]), (k,), ragged)[0, 0]),
+        expected_tokens=expected,
+        step_seconds=seconds,
+        goodput=expected / seconds,
         floor=0.0 if rows.size else np.inf,
     )
+
+
+def _ranked(batch: Batch, freedom: Freedom, cost: StepCost) -> list[Option]:
+    ranked = _Ranked(batch)
+    at_once = max(_ENTRIES // (ranked.size + 1), 1)
+    options: list[Option] = []
+    for first in range(0, len(freedom.proposals), at_once):
+        options += ranked.best(freedom.proposals[first : first + at_once], freedom.ragged_costs, cost)
+    return options
 
 
 class _Ranked:
@@ -168,7 +172,8 @@ class _Ranked:
         totals += self._n
         tokens, expected = totals
         seconds = cost(tokens, lengths, ragged_costs)
-        heads = (expected / seconds).argmax(axis=1).tolist()
+        goodputs = expected / seconds
+        heads = goodputs.argmax(axis=1).tolist()
         for row, (length, head) in enumerate(zip(lengths, heads, strict=True)):
             yield Option(
                 proposal_length=length,
@@ -177,7 +182,8 @@ class _Ranked:
                 columns=self._columns,
                 head=head,
                 verified=int(np.count_nonzero(within[row, :head])),
-                expected_tokens=float(expected[row, head]),
-                step_seconds=float(seconds[row, head]),
+                expected_tokens=expected.item(row, head),
+                step_seconds=seconds.item(row, head),
+                goodput=goodputs.item(row, head),
                 floor=float(self._survivals[head - 1]) if head else np.inf,
             )
