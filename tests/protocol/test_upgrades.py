@@ -130,7 +130,8 @@ def test_a_sidecar_is_upgraded_and_rolled_back_under_engines_of_both_versions(
     asked = {"Plan.13", "StepReport.21"}
     skips = hold(new, lambda s: off(s) and asked <= set(s["fields"]), "skips its drafter")
     assert "StepReport.20" in skips["fields"]
-    assert today.engine("new").summary.unready_requests > 0
+    # Its report may still be on its way.
+    wait_until(lambda: today.engine("new").summary.unready_requests > 0, "the sidecar knows what is unready")
     # The hint that reports may wait is not known to the old engine: each step goes on being reported.
     idle = hold(old, lambda s: off(s) and "Plan.14" in s["fields"], "idles, and gets a hint")
     later = hold(old, lambda s: off(s) and s["steps"] > idle["steps"] + 200, "goes on")
