@@ -10,13 +10,13 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable
-from itertools import compress
 from multiprocessing.connection import Connection
 from types import SimpleNamespace
 from typing import Any
 
 from support import vllm_cpu
 from support.conformance.subject import SeenStep
+from support.vllm_draft_kv import DraftKv
 from support.vllm_evidence import Evidence
 from support.vllm_options import EngineOptions
 from support.vllm_requests import NO_ANSWER, Answer, Ask, add, drive
@@ -57,10 +57,6 @@ class Engine:
     def break_skipping(self) -> None:
         """Makes the worker's side of skipping the drafter raise from now on."""
         self._call("break_skipping", timeout=30)
-
-    def ignore_gaps(self) -> None:
-        """Takes away the rule that requests with a gap in their draft KV cache verify nothing."""
-        self._call("ignore_gaps", timeout=30)
 
     def ignore_memory(self) -> None:
         """Takes away the rule that drafts make way before a request is preempted, and all that it saves."""
@@ -175,7 +171,7 @@ class _Worker:
         self._in_flight = 0
         self._serial = 0
         self._index: dict[str, int] = {}
-        self._with_gap: set[str] = set()
+        self._draft_kv: DraftKv | None = None
         self._observe()
 
     def answer(self, asks: list[Ask]) -> tuple[list[Answer], Evidence]:
@@ -275,11 +271,6 @@ class _Worker:
 
         drafter._no_drafts = broken
 
-    def ignore_gaps(self) -> None:
-        from turbospec.adapters.vllm import control
-
-        control.drop_drafts = lambda *_: None
-
     def ignore_memory(self) -> None:
         memory = self._scheduler._turbospec._memory
         memory.release()
@@ -316,6 +307,7 @@ class _Worker:
         drafter = getattr(self._core.model_executor.driver_worker.worker.model_runner, "drafter", None)
         if hasattr(drafter, "model"):
             self._observe_drafter(drafter)
+            self._draft_kv = DraftKv(self._core.vllm_config.cache_config.block_size)
         take = self._core.model_executor.take_draft_token_ids
 
         def observed_take() -> Any:
@@ -343,6 +335,7 @@ class _Worker:
         drafter.propose = observed_propose
 
     def _scheduled(self, output: Any) -> None:
+        DraftKv.scheduled(output)
         evidence = self._evidence
         evidence.steps_in_flight = max(evidence.steps_in_flight, self._in_flight)
         evidence.proposals.append(output.num_spec_tokens_to_schedule)
@@ -357,13 +350,14 @@ class _Worker:
 
     def _updated(self, output: Any, result: Any) -> None:
         entering = {new.req_id for new in output.scheduled_new_reqs}
-        cached = output.scheduled_cached_reqs
-        entering |= cached.resumed_req_ids
-        # All of it is computed again, for the drafter too.
-        whole = [not computed for computed in cached.num_computed_tokens]
-        self._with_gap -= cached.resumed_req_ids & set(compress(cached.req_ids, whole))
+        entering |= output.scheduled_cached_reqs.resumed_req_ids
         decoded = False
         evidence = self._evidence
+        drafter_ran = hasattr(output, "test_drafter_ran")
+        with_gap: set[str] = set()
+        if self._draft_kv is not None:
+            evidence.started_with_gap += self._draft_kv.begin(output)
+            with_gap = self._draft_kv.with_gap
         step = SeenStep(len(output.num_scheduled_tokens), output.num_spec_tokens_to_schedule)
         evidence.steps.append(step)
         invalid = output.num_invalid_spec_tokens or {}
@@ -383,11 +377,11 @@ class _Worker:
             evidence.verified.setdefault(self._index.get(request_id, -1), []).append(drafts)
             evidence.accepted += accepted
             evidence.rejected += drafts - accepted
-            if request_id in self._with_gap:
+            if request_id in with_gap:
                 evidence.verified_with_gap += drafts
-            elif self._with_gap:
+            elif with_gap:
                 evidence.accepted_after_gap += accepted
         evidence.decode_steps += decoded
-        evidence.drafter_ran.append(hasattr(output, "test_drafter_ran"))
-        if not evidence.drafter_ran[-1]:
-            self._with_gap.update(output.num_scheduled_tokens)
+        evidence.drafter_ran.append(drafter_ran)
+        if self._draft_kv is not None:
+            self._draft_kv.write(output, result, drafter_ran=drafter_ran)

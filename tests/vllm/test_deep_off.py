@@ -10,6 +10,7 @@ import pytest
 from support.controllers import ControllerProcess
 from support.sidecar import Sidecar
 from support.vllm_evidence import Evidence
+from support.vllm_rules import without
 from support.vllm_setup import LENGTH, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
@@ -35,8 +36,8 @@ def engine(
             speculative=speculative_config("draft_model", models),
             asynchronous=request.param,
             environ={"TURBOSPEC_CONTROL_ADDRESS": f"unix:{directory / 'control.sock'}"},
-            # One of them with prefix caching, and blocks that are shorter than the prompts.
-            engine_args={"max_num_seqs": 4, "enable_prefix_caching": not request.param, "block_size": 32},
+            # Blocks that are shorter than the prompts.
+            engine_args={"max_num_seqs": 4, "enable_prefix_caching": True, "block_size": 32},
         )
     )
     yield running
@@ -67,7 +68,7 @@ def cramped_head(
     reference: list[list[int]],  # noqa: ARG001 - made first: one engine at a time
     directory: Path,
 ) -> Iterator[Engine]:
-    """Another method, with prompts in several parts and too little memory."""
+    """Another method, without prefix caching, with prompts in several parts and too little memory."""
     running = Engine(
         EngineOptions(
             model=str(models.target),
@@ -110,10 +111,22 @@ def check_switching_changes_no_answer(
     return evidence
 
 
+def next_turns(asks: list[Ask], reference: list[list[int]]) -> tuple[list[Ask], list[list[int]]]:
+    """Every other ask with the beginning of its answer, as in a chat; and the rest of these answers."""
+    pairs = list(zip(asks, reference, strict=True))[::2]
+    again = [Ask(ask.prompt + answer[:40], ask.max_tokens - 40) for ask, answer in pairs]
+    return again, [answer[40:] for _, answer in pairs]
+
+
 @pytest.mark.usefixtures("switching")
 def test_switching_changes_no_answer(engine: Engine, asks: list[Ask], reference: list[list[int]]) -> None:
-    """Whenever the drafter stops and starts, the tokens are those of an engine without speculation."""
-    check_switching_changes_no_answer(engine, asks, reference)
+    """Whenever the drafter stops and starts, the tokens are those of an engine without speculation.
+
+    Nobody speculates from garbage, be it cached: the last of them start from what the first ones wrote.
+    """
+    again, rest = next_turns(asks, reference)
+    evidence = check_switching_changes_no_answer(engine, asks + again, reference + rest)
+    assert evidence.started_with_gap >= 1
 
 
 @pytest.mark.usefixtures("switching")
@@ -148,30 +161,39 @@ def test_off_means_off_and_a_dead_controller_does_not(
 
 
 def test_a_cached_prefix_without_draft_kv_heals(engine: Engine, sidecar: Sidecar) -> None:
-    """Who starts from it verifies nothing; the next one with that prefix speculates again."""
-    if engine.asynchronous:
-        pytest.skip("this engine has no prefix cache")
+    """Who starts from it verifies nothing; the next one with that prefix speculates again.
+
+    The negative control: without the rule, who starts from such a prefix does verify drafts.
+    """
     engine.wait_controlled()
-    # Prompts that nobody has asked before, and another one where the plan had expired when it came: of a
+    # Prompts that nobody has asked before, and others where the plan had expired when they came: of a
     # prompt that was met with the drafter on, the cache has no gap.
-    for number in range(8):
-        ask = Ask([4 + (31 * number + 7 * i * i) % 500 for i in range(40)], 64)
-        expected, evidence = engine.generate([ask])
+    for number in range(0, 16, 2):
+        asks = [Ask([4 + (31 * n + 7 * i * i) % 500 for i in range(40)], 64) for n in (number, number + 1)]
+        expected, evidence = engine.generate(asks)
         if not any(evidence.drafter_ran):
             break
     else:
-        pytest.fail("no request ran without the drafter")
+        pytest.fail("no requests ran without the drafter")
     sidecar.set_policy(f"static:{LENGTH}")
     while not all(engine.generate([Ask([5, 6, 7, 8], 8)])[1].drafter_ran):
         pass  # the plan of the moment is still that of the policy before
-    verified = []
+    verified, started_with_gap = [], []
     for _ in range(3):
-        outputs, evidence = engine.generate([ask])
-        assert outputs == expected
+        outputs, evidence = engine.generate(asks[:1])
+        assert outputs == expected[:1]
         assert all(evidence.drafter_ran)
+        assert evidence.verified_with_gap == 0
         verified.append(sum(evidence.verified[0]))
+        started_with_gap.append(evidence.started_with_gap)
+    assert started_with_gap == [1, 0, 0]
     assert verified[0] == 0
     assert min(verified[1:]) > 0
+    with without(engine, "cached gaps"):
+        outputs, evidence = engine.generate(asks[1:])
+    assert outputs == expected[1:]
+    assert evidence.started_with_gap == 1
+    assert evidence.verified_with_gap >= 1
 
 
 @pytest.mark.usefixtures("switching")
@@ -180,11 +202,16 @@ def test_the_evidence_of_garbage_can_be_seen(
 ) -> None:
     """The negative control: without the rule, requests with a gap do verify drafts. Answers stay right."""
     engine.wait_controlled()
-    engine.ignore_gaps()
-    outputs, evidence = engine.generate(asks)
+    with without(engine, "gaps"):
+        outputs, evidence = engine.generate(asks)
     assert differing(outputs, reference) == []
     assert switches(evidence) >= 10
     assert evidence.verified_with_gap >= 1
+    # The rule is back. A few requests are enough: all of them speculated from garbage a moment ago.
+    outputs, evidence = engine.generate(asks[:8])
+    assert differing(outputs, reference[:8]) == []
+    assert not all(evidence.drafter_ran)
+    assert evidence.verified_with_gap == 0
 
 
 @pytest.mark.usefixtures("sidecar")
