@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from support.scripted.costs import Shape
 from support.scripted.oracle import Efficiency, efficiency
 from support.scripted.recording import Recording
 from support.scripted.traffic import TrafficClass
 from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
+from turbospec.sidecar.core.cost_features import CostFeatures, StepShape
 
 # Tests of a position from which on its hazard must be known: luck is then 0.02 at most.
 TESTS = 500.0
@@ -49,6 +51,18 @@ def prediction_errors(controller: EngineController, world: World) -> dict[int, f
         typical = world.machine.typical_seconds(world.steps + 1, shape)
         errors[candidate.proposal_length] = candidate.step_seconds / typical - 1.0
     return errors
+
+
+def error_at(shape: Shape, controller: EngineController, world: World) -> float:
+    """Of the time of one more step like `shape`, under any policy: (predicted - typical) / typical."""
+    features = CostFeatures(world.capabilities).row(
+        shape.tokens,
+        StepShape(
+            shape.context_tokens, shape.requests, shape.proposal_length, shape.ragged, shape.drafter_skipped
+        ),
+    )
+    predicted = float(features @ np.array([seconds for _, seconds in controller.latency().terms]))
+    return predicted / world.machine.typical_seconds(world.steps + 1, shape) - 1.0
 
 
 def check_predictions(errors: Mapping[int, float], within: float = 0.05) -> None:

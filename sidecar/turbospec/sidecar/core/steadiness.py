@@ -15,8 +15,10 @@ from turbospec.sidecar.core.types import Decision, Reason
 STEADY_DECISIONS = 16
 # Lengths that have become wrong are used for this much longer.
 STEADY_STEPS = 4
-# Without drafts there is nothing to be wrong about but whether to return to them, which takes seconds.
-OFF_STEPS = 16
+# Without drafts there is nothing to be wrong about but whether to return to them, which takes seconds. The
+# machine's speed is told from the newest 24 reports, though (`speed.WINDOW`): a shift is followed for sure
+# once all of them came after it, which with eight steps in each is within 200.
+OFF_STEPS = 8
 
 _SETTLED = {Reason.FIXED, Reason.BEST_GOODPUT, Reason.DOES_NOT_PAY, Reason.CALLER_OFF}
 

@@ -1,0 +1,62 @@
+"""Steps that are reported as one teach step times as well as single ones, under every policy."""
+
+from __future__ import annotations
+
+import pytest
+from scripted.checks import check_predictions, error_at
+from scripted.worlds import AGREEING, world_of
+from support.scripted.costs import Costs, linear
+from support.scripted.direct import DirectEngine
+from support.scripted.machine import shift
+from support.scripted.traffic import TrafficClass
+from support.scripted.world import World
+from turbospec.sidecar.core.controller import EngineController
+
+# Steps so short that as many as decisions allow fit into the time between two reports.
+SHORT = Costs(linear(0.006, 0.0003), draft_pass=0.0008)
+GOOD, POOR = AGREEING.hazards, (0.1,)
+# Of 200 steps; where each is reported there are as many.
+MOST_REPORTS = 100
+# The drafter is skipped under the first two, the others draft. With one request its length stays the same.
+POLICIES = [
+    ("off", POOR, 8),
+    ("goodput", POOR, 8),
+    ("goodput", GOOD, 1),
+    ("static:3", GOOD, 8),
+    ("turbospec-2024", GOOD, 8),
+]
+EVERY_POLICY = pytest.mark.parametrize(
+    ("policy", "hazards", "requests"), POLICIES, ids=["off", "goodput-off", "goodput", "static", "turbospec"]
+)
+
+
+def world(hazards: tuple[float, ...], requests: int, *, seed: int = 1, **machine: object) -> World:
+    """Requests are long: one that enters or leaves ends a report."""
+    traffic = TrafficClass(hazards, output_tokens=1_000_000)
+    return world_of(SHORT, [traffic], requests, seed=seed, prefill=False, deep_off=True, **machine)
+
+
+@pytest.mark.parametrize("factor", [1.3, 1 / 1.3], ids=["slower", "faster"])
+@EVERY_POLICY
+def test_a_shift_of_speed_is_followed_within_200_steps(
+    policy: str, hazards: tuple[float, ...], requests: int, factor: float
+) -> None:
+    """The machine gets 30% slower or faster, at any moment between two reports: 200 steps later predictions
+    hold again to 5% for what the engine does. Right after the shift they do not, which this check sees."""
+
+    def check(engine: DirectEngine) -> None:
+        newest = engine.recording.steps[-1].shape
+        error = error_at(newest, engine.controller, engine.world)
+        check_predictions({newest.proposal_length: error})
+
+    for seed, at in ((1, 600), (2, 603), (3, 607)):
+        engine_world = world(hazards, requests, seed=seed, speed=shift(at, factor))
+        controller = EngineController(engine_world.capabilities, policy)
+        engine = DirectEngine(engine_world, controller, keeps_back=True)
+        engine.run(at - 1)
+        with pytest.raises(AssertionError):
+            check(engine)
+        engine.reports = 0
+        engine.run(200)
+        assert engine.reports < MOST_REPORTS
+        check(engine)
