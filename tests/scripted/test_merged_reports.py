@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import pytest
-from scripted.checks import check_predictions, error_at
+from scripted.checks import check_predictions, check_unmoved, error_at
+from scripted.twins import Twins
 from scripted.worlds import AGREEING, world_of
 from support.scripted.costs import Costs, linear
 from support.scripted.direct import DirectEngine
-from support.scripted.machine import shift
+from support.scripted.machine import SlowStep, shift
 from support.scripted.traffic import TrafficClass
 from support.scripted.world import World
 from turbospec.sidecar.core.controller import EngineController
@@ -60,3 +61,42 @@ def test_a_shift_of_speed_is_followed_within_200_steps(
         engine.run(200)
         assert engine.reports < MOST_REPORTS
         check(engine)
+
+
+def twins_with(policy: str, hazards: tuple[float, ...], requests: int, slow: dict[int, SlowStep]) -> Twins:
+    calm, disturbed = (world(hazards, requests, slow_steps=steps) for steps in ({}, slow))
+    return Twins(calm, disturbed, policy=policy, keeps_back=True)
+
+
+def check_twins(twins: Twins) -> None:
+    """What is predicted of the newest step is as it was, and so is the machine's speed."""
+    newest = twins.calm.recording.steps[-1].shape
+    calm, disturbed = twins.calm.controller, twins.disturbed
+    check_unmoved(
+        {newest.proposal_length: error_at(newest, calm, twins.calm.world)},
+        {newest.proposal_length: error_at(newest, disturbed, twins.disturbed_world)},
+    )
+    check_unmoved({0: calm.latency().slowdown_ratio}, {0: disturbed.latency().slowdown_ratio})
+
+
+@EVERY_POLICY
+def test_one_outlier_in_a_report_of_several_steps_changes_nothing(
+    policy: str, hazards: tuple[float, ...], requests: int
+) -> None:
+    """It takes ten times as long, and all steps of its report together hardly twice as long as others."""
+    for at in (600, 605):
+        twins = twins_with(policy, hazards, requests, {at: SlowStep(10.0)})
+        twins.run(at - 1)
+        twins.calm.reports = 0
+        for _ in range(200):
+            twins.run(1)
+            check_twins(twins)
+        assert twins.calm.reports < MOST_REPORTS
+
+
+def test_outliers_in_most_reports_do_change_something() -> None:
+    """The negative control: where most reports hold a slow step, predictions move by more than 1%."""
+    twins = twins_with("off", POOR, 8, {step: SlowStep(10.0) for step in range(600, 800, 10)})
+    twins.run(800)
+    with pytest.raises(AssertionError):
+        check_twins(twins)

@@ -6,13 +6,13 @@ from functools import cache
 from statistics import median
 
 import pytest
-from scripted.checks import check_predictions, check_unmoved, prediction_errors
+from scripted.checks import check_predictions, prediction_errors
+from scripted.twins import Twins
 from scripted.worlds import AGREEING, LINEAR, world_of
 from support.scripted.costs import Costs
-from support.scripted.direct import DirectEngine, to_observation, to_plan
+from support.scripted.direct import DirectEngine
 from support.scripted.machine import SlowStep, Speed, drift, shift
 from support.scripted.world import World
-from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.types import Disturbance
 
 SEEDS = (1, 2, 3)
@@ -69,27 +69,6 @@ def test_a_slow_drift_is_followed(steps: int) -> None:
             worst.append(max(map(abs, prediction_errors(engine.controller, engine.world).values())))
         medians.append(median(worst))
     assert max(medians) < 0.05, medians
-
-
-class Twins:
-    """Two worlds that differ in their machines only, under the plans of the first one's controller."""
-
-    def __init__(self, calm: World, disturbed: World) -> None:
-        self.calm = DirectEngine(calm)
-        self._world = disturbed
-        self.disturbed = EngineController(disturbed.capabilities)
-
-    def run(self, steps: int) -> None:
-        for _ in range(steps):
-            decision, _ = self.calm.step()
-            self.disturbed.decide()
-            self.disturbed.observe(to_observation(self._world.step(to_plan(decision, self._world.live))))
-
-    def check_unmoved(self) -> None:
-        check_unmoved(
-            prediction_errors(self.calm.controller, self.calm.world),
-            prediction_errors(self.disturbed, self._world),
-        )
 
 
 def twins_with(seed: int, slow: dict[int, SlowStep], calm: dict[int, SlowStep] | None = None) -> Twins:
