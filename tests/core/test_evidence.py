@@ -19,11 +19,14 @@ _ENGINE = capabilities(4, deep_off=True)
 _MODES = [(length, False) for length in range(5)] + [(0, True)]
 
 
-def _lived(controller: EngineController | None = None, requests: int = 8) -> DirectEngine:
+def _lived(
+    controller: EngineController | None = None, *, output_tokens: int = 40, keeps_back: bool = False
+) -> DirectEngine:
     """An engine with 8 requests, under a static length of 2."""
     costs = Costs(linear(0.01, 0.0015), draft_pass=0.0015)
-    world = World(_ENGINE, [TrafficClass((0.65,), output_tokens=40)], requests, Machine(costs))
-    engine = DirectEngine(world, controller or EngineController(_ENGINE, "static:2"))
+    world = World(_ENGINE, [TrafficClass((0.65,), output_tokens=output_tokens)], 8, Machine(costs))
+    controller = controller or EngineController(_ENGINE, "static:2")
+    engine = DirectEngine(world, controller, keeps_back=keeps_back)
     engine.run(60)
     return engine
 
@@ -58,6 +61,16 @@ def test_what_a_profile_brings_is_not_taken_for_own_steps() -> None:
         after = _evidence(_lived(controller).controller)[2, False]
         assert after.basis is Basis.MEASURED
         assert (after.profile_steps, after.prior_steps) == (before.profile_steps, before.prior_steps)
+
+
+def test_steps_that_are_reported_as_one_count_as_one() -> None:
+    """What they teach is one time, their mean, in which an outlier cannot be told: three such reports make a
+    measurement, not three steps of one. What a profile keeps of them is counted likewise."""
+    engine = _lived(output_tokens=1_000_000, keeps_back=True)
+    own = _evidence(engine.controller)[2, False]
+    assert own.own_steps == engine.reports < 40
+    kept = sum(cell.steps for cell in engine.controller.cost_cells())
+    assert own.own_steps - kept <= 2 * LEAST_OWN_STEPS, "what was met less than three times is not kept"
 
 
 def test_forgotten_is_forgotten() -> None:

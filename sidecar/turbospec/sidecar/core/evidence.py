@@ -32,7 +32,8 @@ class CellEvidence:
     """What is known of steps with from `least_requests` to `most_requests` requests at one length.
 
     `own_steps` were made by this engine since its estimators started, `profile_steps` are of a profile of its
-    kind, `prior_steps` of one of a similar engine, which lends its shape only.
+    kind, `prior_steps` of one of a similar engine, which lends its shape only. All are steps that were timed:
+    several that were reported as one count as one, since their mean is all that is learned of them.
     """
 
     least_requests: int
@@ -69,7 +70,7 @@ class CostEvidence:
             counts[octave(cell.requests), cell.proposal_length, cell.drafter_skipped] += cell.steps
 
     def add(self, shape: StepShape) -> None:
-        """One more own step whose time is learned from."""
+        """One more own step whose time is learned from, or several with one time, their mean."""
         self._own[octave(shape.requests), shape.proposal_length, shape.drafter_skipped] += 1
 
     def cells(self) -> tuple[CellEvidence, ...]:
