@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from support.scripted.costs import Costs, linear, uniform_shape
 from support.scripted.hello import capabilities
 from turbospec.sidecar.core.cost_features import StepShape
@@ -113,3 +117,41 @@ def test_costs_are_never_negative_and_never_fall_with_tokens() -> None:
     assert (seconds > 0).all()
     assert (np.diff(seconds) >= 0).all()
     assert all(value >= 0 for _, value in model.terms())
+
+
+@given(
+    seed=st.integers(0, 2**16),
+    engine=st.fixed_dictionaries(
+        {
+            "graph_sizes": st.sampled_from([(), (1, 2, 4, 8, 16, 32), (8, 24)]),
+            "deep_off": st.booleans(),
+            "ragged_breaks_graphs": st.booleans(),
+            "proposal_saves_draft_cost": st.booleans(),
+        }
+    ),
+    mixed=st.booleans(),
+    shape=st.builds(
+        StepShape, st.integers(0, 100_000), st.integers(1, 64), st.integers(0, 6), ragged=st.booleans()
+    ),
+    lengths=st.lists(st.integers(0, 6), min_size=1, max_size=7, unique=True).map(tuple),
+)
+@settings(max_examples=60)
+def test_many_lengths_at_once_are_predicted_as_each_alone(
+    seed: int, engine: dict[str, object], mixed: bool, shape: StepShape, lengths: tuple[int, ...]
+) -> None:
+    """All candidates in one call, several counts of tokens in one, and a single step: the same seconds."""
+    model = LatencyModel(capabilities(**engine), mixed=mixed)
+    draw = np.random.default_rng(seed)
+    for _ in range(20):
+        n, k = int(draw.integers(1, 64)), int(draw.integers(0, 7))
+        taught = StepShape(int(draw.integers(0, 9000)), n, k, bool(draw.integers(2)))
+        model.observe(float(draw.exponential(0.05)) + 1e-4, n * (1 + k), taught)
+    # Expected counts of tokens are no whole numbers; the last ramp is among them.
+    tokens = shape.requests * (1 + draw.uniform(0, 20, size=(len(lengths), 5)))
+    together = model.steps_seconds(tokens, shape, lengths)
+    assert together.shape == tokens.shape
+    for row, counts, length in zip(together, tokens, lengths, strict=True):
+        alone = replace(shape, proposal_length=length)
+        np.testing.assert_allclose(row, model.step_seconds(counts, alone), rtol=1e-12)
+        singly = [model.step_seconds(float(count), alone) for count in counts]
+        np.testing.assert_allclose(row, singly, rtol=1e-12)
