@@ -14,10 +14,10 @@ from turbospec.engines.bench.e2e import calibration, document, table
 from turbospec.engines.bench.e2e.lineup import Window
 from turbospec.engines.bench.e2e.measured import Calibration, Measured
 from turbospec.engines.bench.e2e.schedule import (
-    FIXED,
     NONE,
-    POLICIES,
+    SGLANG,
     STATICS,
+    VLLM,
     Options,
     blocks,
     planned_seconds,
@@ -32,29 +32,39 @@ def test_its_defaults_are_the_whole_comparison() -> None:
     assert options.concurrencies == (1, 4, 16, 32)
     assert options.repeats == 6
     statics = [f"static:{length}" for length in range(1, 7)]
-    assert sorted(POLICIES) == sorted(["none", "idle", "off", *statics, "table", "goodput"])
+    assert sorted(options.policies) == sorted(["none", "idle", "off", *statics, "table", "goodput"])
     assert planned_seconds(options) < 50 * 60
 
 
-def test_every_policy_runs_once_in_every_block() -> None:
+def test_sglang_is_compared_with_what_it_has_of_its_own() -> None:
+    """Its own adaptation in place of a table, and no `off`: its drafter cannot be skipped."""
+    policies = Options(engine=SGLANG).policies
+    assert set(policies) ^ set(Options().policies) == {"adaptive", "table", "off"}
+    assert {"adaptive", "none", "idle", "goodput"} < set(policies)
+    assert "off" not in policies
+    assert planned_seconds(Options(engine=SGLANG, repeats=4)) > planned_seconds(Options(repeats=4))
+
+
+@pytest.mark.parametrize("engine", [VLLM, SGLANG])
+def test_every_policy_runs_once_in_every_block(engine: str) -> None:
     """Each repeat has every concurrency, each block every policy, in orders that differ but repeat."""
-    options = Options()
+    options = Options(engine=engine)
     made = list(blocks(options, "high"))
     assert made == list(blocks(options, "high"))
     assert made != list(blocks(options, "low"))
     assert Counter((block.repeat, block.concurrency) for block in made) == Counter(
         (repeat, n) for repeat in range(1, 7) for n in options.concurrencies
     )
-    assert all(sorted(block.policies) == sorted(POLICIES) for block in made)
+    assert all(sorted(block.policies) == sorted(options.policies) for block in made)
     assert len({block.policies for block in made}) == len(made)
 
 
 def test_policies_that_share_an_engine_stay_together() -> None:
     """A change of engines costs a rest, so the shared engine has its policies in one turn, at any place."""
-    turns = set()
+    turns, fixed = set(), Options().fixed
     for block in blocks(Options(), "high"):
-        first = min(block.policies.index(policy) for policy in FIXED)
-        assert set(block.policies[first : first + len(FIXED)]) == set(FIXED)
+        first = min(block.policies.index(policy) for policy in fixed)
+        assert set(block.policies[first : first + len(fixed)]) == set(fixed)
         turns.add(first)
     assert turns == {0, 1, 2, 3}
 
@@ -106,7 +116,7 @@ def test_the_document_is_what_was_measured() -> None:
     scores = Scores(measured.speeds(), (NONE, *STATICS))
     written = json.loads(json.dumps(document.as_json(measured, scores, 60.0)))
     assert [(c["pair"], c["concurrency"], c["policy"]) for c in written["cells"]] == [
-        ("high", n, policy) for n in (4, 16) for policy in POLICIES
+        ("high", n, policy) for n in (4, 16) for policy in measured.options.policies
     ]
     for cell in written["cells"]:
         assert set(cell) == {"pair", "concurrency", "policy", "tokens_per_second"}
@@ -115,7 +125,7 @@ def test_the_document_is_what_was_measured() -> None:
     assert len(written["targets"]) == 4
     for target in written["targets"]:
         assert target["met"] is (target["estimate"]["value"] >= target["bound"])
-    assert set(written["summary"]["policies_over_best"]) == set(POLICIES)
+    assert set(written["summary"]["policies_over_best"]) == set(measured.options.policies)
     assert [(c["pair"], c["concurrency"]) for c in written["summary"]["cells"]] == [("high", 4), ("high", 16)]
     assert written["settings"]["repeats"] == 4
 
@@ -131,7 +141,7 @@ def test_the_table_fits_a_terminal_and_says_it_all() -> None:
     text = out.getvalue()
     assert "…" not in text
     first_words = [line.split()[0] for line in text.splitlines() if line.split()]
-    assert all(policy in first_words for policy in POLICIES)
+    assert all(policy in first_words for policy in measured.options.policies)
     assert "high at 16" in text
     assert "1-64: 2" in text
     verdicts = [

@@ -228,13 +228,13 @@ def test_the_cache_holds_the_largest_load() -> None:
 
 def test_n_gram_requests_are_made_to_repeat_or_not() -> None:
     """For n-gram drafts agreement is a matter of the requests, for others of the models."""
-    high = Case(SMALL, plan.NGRAM, plan.HIGH, 0.1).place()
-    low = Case(SMALL, plan.NGRAM, plan.LOW, 0.1).place()
-    assert high.method == low.method == NGRAM
-    assert high.workload.body(0)["temperature"] == 0
-    assert low.workload.body(0)["temperature"] == 1
+    high = Case(SMALL, plan.NGRAM, plan.HIGH, 0.1)
+    low = Case(SMALL, plan.NGRAM, plan.LOW, 0.1)
+    assert high.drafter == low.drafter == NGRAM
+    assert high.place().workload.body(0)["temperature"] == 0
+    assert low.place().workload.body(0)["temperature"] == 1
     other = Case(SMALL, plan.ONE_BILLION, plan.LOW, 0.1)
-    assert (other.pair, other.place().method) == ("small-1b", DRAFT_MODEL)
+    assert (other.pair, other.drafter) == ("small-1b", DRAFT_MODEL)
     assert "allowed_token_ids" not in other.place().workload.body(0)
 
 

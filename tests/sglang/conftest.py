@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from support.sglang_setup import Ask, EngineOptions, make_asks, make_head
+from support.sglang_setup import Ask, EngineOptions, make_asks
 from support.sglang_worker import Engine
+from turbospec.engines.eagle_head import make_sglang_head
 from turbospec.engines.models import MadeModels, make_models
 
 
@@ -17,7 +18,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> MadeModels:
 @pytest.fixture(scope="session")
 def drafts(models: MadeModels, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str | None]:
     """What each method drafts with."""
-    head = make_head(models, tmp_path_factory.mktemp("head") / "eagle")
+    head = make_sglang_head(models, tmp_path_factory.mktemp("head") / "eagle")
     return {"STANDALONE": str(models.draft), "EAGLE": str(head), "NGRAM": None}
 
 

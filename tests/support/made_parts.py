@@ -1,4 +1,4 @@
-"""What tests with a real vLLM need beside a pair: an EAGLE head, a LoRA adapter, a tokenizer for JSON."""
+"""What tests with a real vLLM need beside a pair: a LoRA adapter, a tokenizer for JSON."""
 
 from __future__ import annotations
 
@@ -10,32 +10,6 @@ from turbospec.engines.models import MadeModels
 
 ADAPTER_RANK = 8
 ADAPTED = ("q_proj", "v_proj", "down_proj")
-
-
-def make_eagle_head(models: MadeModels, directory: Path) -> Path:
-    """A head that knows what the pair's draft model knows, as vLLM's `eagle` method takes it.
-
-    Heads have no input norm, no final norm and no embeddings of their own. So `fc` ignores the target's
-    hidden state and brings the embedding to unit size, as the missing norm would; what the layer adds is
-    enlarged as much. The output then differs in scale only, which no greedy choice sees.
-    """
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    draft = load_file(models.draft / "model.safetensors")
-    hidden = draft["model.norm.weight"].numel()
-    scale = 1 / draft["model.embed_tokens.weight"].float().square().mean().sqrt()
-    fc = torch.cat([scale * torch.eye(hidden), torch.zeros(hidden, hidden)], dim=1)
-    head = {"fc.weight": fc.to(torch.bfloat16)}
-    for name, tensor in draft.items():
-        if not name.startswith("model.layers.") or name.endswith(".input_layernorm.weight"):
-            continue
-        added = name.endswith((".o_proj.weight", ".down_proj.weight"))
-        head[name.removeprefix("model.")] = tensor * scale.to(tensor.dtype) if added else tensor
-    directory.mkdir(parents=True)
-    save_file(head, directory / "model.safetensors", metadata={"format": "pt"})
-    shutil.copy(models.draft / "config.json", directory)
-    return directory
 
 
 def make_adapter(models: MadeModels, directory: Path, seed: int) -> Path:

@@ -6,11 +6,7 @@ import json
 import random
 import shutil
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
-
-from support.made_parts import make_eagle_head
-from turbospec.engines.models import MadeModels
 
 STEPS = 4
 REQUESTS = 24
@@ -144,19 +140,3 @@ def make_asks() -> list[Ask]:
         prompt = (phrase * 4)[: rng.randrange(13, 45)]
         asks.append(Ask(prompt=prompt, max_tokens=rng.randrange(96, 161), start_at=index // 4 * 9))
     return asks
-
-
-def make_head(models: MadeModels, directory: Path) -> Path:
-    """An EAGLE head that knows what the pair's draft model knows, as SGLang's EAGLE takes it."""
-    import torch
-    from safetensors.torch import load_file, save_file
-
-    make_eagle_head(models, directory)
-    weights = load_file(directory / "model.safetensors")
-    # SGLang's `fc` has a bias, which would be left at random.
-    weights["fc.bias"] = torch.zeros_like(weights["fc.weight"][:, 0])
-    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
-    config = json.loads((directory / "config.json").read_text())
-    config["architectures"] = ["LlamaForCausalLMEagle"]
-    (directory / "config.json").write_text(json.dumps(config))
-    return directory

@@ -11,7 +11,6 @@ from support.made_parts import (
     ADAPTED,
     ADAPTER_RANK,
     make_adapter,
-    make_eagle_head,
     make_text_tokenizer,
     read_tokens,
 )
@@ -19,6 +18,7 @@ from support.vllm_features import Plain, answer_all, make_feature_asks
 from support.vllm_requests import Answer
 from support.vllm_setup import make_asks
 from support.vllm_worker import Ask, Engine, EngineOptions
+from turbospec.engines.eagle_head import make_eagle_head
 from turbospec.engines.models import MadeModels, make_models
 
 

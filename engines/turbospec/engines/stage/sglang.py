@@ -1,4 +1,4 @@
-"""SGLang on a stage: with a made pair (STANDALONE), under the controller or on its own.
+"""SGLang on a stage: with a made pair, under the controller or on its own.
 
 SGLang publishes its compiled operators for GPUs only. On a CPU it runs where a checkout's tests have put
 stand-ins for them; nothing of those is used on a GPU.
@@ -49,6 +49,7 @@ _ENVIRONMENT = {
     "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
 }
 _START_SECONDS = 300.0
+STANDALONE, EAGLE = "STANDALONE", "EAGLE"
 _CALL_SECONDS = 10.0
 
 
@@ -60,16 +61,23 @@ def check_runs_here() -> None:
 
 
 def start_controlled(
-    children: Children, name: str, models: MadeModels, controller: Controller, *, longest: int
+    children: Children,
+    name: str,
+    models: MadeModels,
+    controller: Controller,
+    *,
+    longest: int,
+    method: str = STANDALONE,
 ) -> Engine:
     """Starts, without waiting for it, an engine that follows the controller's plans up to length `longest`.
 
-    Raises NotInstalledError where there is no SGLang.
+    `method`: STANDALONE, or EAGLE with a head in the place of the pair's draft. Raises NotInstalledError
+    where there is no SGLang.
     """
     url, setting = free_url(), _setting()
     arguments = [
         *_arguments(models, url, setting),
-        *("--speculative-algorithm", "STANDALONE"),
+        *("--speculative-algorithm", method),
         *("--speculative-draft-model-path", str(models.draft)),
         *("--speculative-num-steps", str(longest)),
         *("--speculative-eagle-topk", "1"),
@@ -83,11 +91,13 @@ def start_controlled(
 
 def start_without_speculation(children: Children, name: str, models: MadeModels) -> Engine:
     """The same engine again, with nothing that speculates."""
-    url, setting = free_url(), _setting()
-    argv = [*launcher.installed_command(), *_arguments(models, url, setting)]
-    return Engine(
-        name, url, children.start(f"sglang-{name}", argv, setting.environment), setting.start_seconds
-    )
+    return _start_plain(children, name, models, [])
+
+
+def start_adaptive(children: Children, name: str, models: MadeModels) -> Engine:
+    """EAGLE without the controller: SGLang chooses lengths by its own defaults (`--speculative-adaptive`)."""
+    arguments = ["--speculative-algorithm", EAGLE, "--speculative-draft-model-path", str(models.draft)]
+    return _start_plain(children, name, models, [*arguments, "--speculative-adaptive"])
 
 
 def read_counters(engine: Engine, controller: Controller) -> Counters:
@@ -111,6 +121,13 @@ def end_requests(engine: Engine) -> None:
     # Without a proxy: it is this machine's own address.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     opener.open(request, timeout=_CALL_SECONDS).close()
+
+
+def _start_plain(children: Children, name: str, models: MadeModels, more: Sequence[str]) -> Engine:
+    url, setting = free_url(), _setting()
+    argv = [*launcher.installed_command(), *_arguments(models, url, setting), *more]
+    process = children.start(f"sglang-{name}", argv, setting.environment)
+    return Engine(name, url, process, setting.start_seconds)
 
 
 def _arguments(models: MadeModels, url: str, setting: Setting) -> Sequence[str]:

@@ -6,14 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from turbospec.engines.bench.e2e.measured import Measured
-from turbospec.engines.bench.e2e.schedule import (
-    GOODPUT,
-    NONE,
-    POLICIES,
-    RAMP_SECONDS,
-    SETTLE_SECONDS,
-    STATICS,
-)
+from turbospec.engines.bench.e2e.schedule import GOODPUT, NONE, RAMP_SECONDS, SETTLE_SECONDS, STATICS
 from turbospec.engines.bench.e2e.scoring import RESAMPLES, Cell, Scores
 from turbospec.engines.bench.e2e.targets import targets
 from turbospec.engines.bench.machine import machine
@@ -30,17 +23,17 @@ _BEST = (
 
 def as_json(measured: Measured, scores: Scores, seconds: float) -> dict[str, Any]:
     """Plain data. `cells` is what was measured; all else says how, and what follows from it."""
-    speeds = measured.speeds()
+    speeds, policies, pace = measured.speeds(), measured.options.policies, measured.options.pace
     return {
         "cells": [
             _cell(cell, policy) | {"tokens_per_second": speeds[cell][policy]}
             for cell in scores.cells
-            for policy in POLICIES
+            for policy in policies
         ],
         "summary": {
-            "policies_over_best": {policy: asdict(scores.over_best(policy)) for policy in POLICIES},
+            "policies_over_best": {policy: asdict(scores.over_best(policy)) for policy in policies},
             f"{GOODPUT}_over": {
-                policy: asdict(scores.over(GOODPUT, policy)) for policy in POLICIES if policy != GOODPUT
+                policy: asdict(scores.over(GOODPUT, policy)) for policy in policies if policy != GOODPUT
             },
             "cells": [_summary(scores, cell) for cell in scores.cells],
         },
@@ -50,7 +43,7 @@ def as_json(measured: Measured, scores: Scores, seconds: float) -> dict[str, Any
         "verified_lengths": [
             _cell(cell, policy) | {"mean_length": [w.mean_length for w in measured.windows[cell][policy]]}
             for cell in scores.cells
-            for policy in POLICIES
+            for policy in policies
         ],
         "calibrations": {
             pair: {
@@ -61,7 +54,7 @@ def as_json(measured: Measured, scores: Scores, seconds: float) -> dict[str, Any
         },
         "windows_measured_again": measured.repeated,
         "settings": asdict(measured.options)
-        | {"ramp_seconds": RAMP_SECONDS, "settle_seconds": SETTLE_SECONDS},
+        | {"ramp_seconds": pace * RAMP_SECONDS, "settle_seconds": pace * SETTLE_SECONDS},
         "total_seconds": seconds,
         "machine": machine(),
     }

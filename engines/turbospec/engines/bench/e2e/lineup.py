@@ -9,20 +9,13 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from types import TracebackType
 
-from turbospec.engines.bench.e2e.schedule import (
-    GOODPUT,
-    LONGEST_LENGTH,
-    NONE,
-    RAMP_SECONDS,
-    REST_SECONDS,
-    TABLE,
-)
+from turbospec.engines.bench.e2e.schedule import GOODPUT, RAMP_SECONDS, REST_SECONDS
 from turbospec.engines.load import Workload, drive, open_session, stream
-from turbospec.engines.models import SHAPES, MadeModels
-from turbospec.engines.processes import Children
-from turbospec.engines.stage import counters, vllm
+from turbospec.engines.models import SHAPES
+from turbospec.engines.stage import vllm
 from turbospec.engines.stage.controller import Controller
-from turbospec.engines.stage.engines import MODEL_NAME, Engine, Setting
+from turbospec.engines.stage.engines import MODEL_NAME, Engine
+from turbospec.engines.stage.kinds import EngineKind
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 FIXED_ENGINE = "fixed"
@@ -50,12 +43,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """With what a line-up is measured; the defaults are those of a CPU. `longest`: their longest length."""
+    """With what a line-up is measured; the defaults are those of vLLM on a CPU."""
 
     workload: Workload = _WORKLOAD
-    method: str = vllm.DRAFT_MODEL
-    longest: int = LONGEST_LENGTH
-    setting: Setting = vllm.ON_CPU
     ramp_seconds: float = RAMP_SECONDS
     rest_seconds: float = REST_SECONDS
 
@@ -63,46 +53,29 @@ class Place:
 class Lineup:
     """Engines with the same models; one is under load at a time.
 
-    `goodput` has one of its own, so that what it has learnt is from its own lengths; `none` and `table`
-    need theirs; whatever else is a policy of the controller shares another.
+    `goodput` has one of its own, so that what it has learnt is from its own lengths; what needs no controller
+    needs theirs; whatever else is a policy of the controller shares another.
     """
 
     def __init__(
         self,
-        children: Children,
-        models: MadeModels,
+        engines: Mapping[str, Engine],
         controller: Controller,
         place: Place | None = None,
         *,
         controlled: Sequence[str] = (GOODPUT, FIXED_ENGINE),
-        plain: Mapping[str, Engine] | None = None,
+        kind: EngineKind = vllm,
     ) -> None:
-        """Starts the `controlled` engines, and waits for them. Use it in a `with` block.
+        """Waits for engines that were started. Use it in a `with` block.
 
-        `plain`: engines without a controller that are started already, by policy; None: one for `none`.
+        `engines`: by policy, or FIXED_ENGINE; those that are `controlled` have their names as engine IDs.
         """
         self.repeated = 0
         self._loaded: str | None = None
-        self._children = children
-        self._models = models
+        self._kind = kind
+        self._controller = controller
         self._place = place or Place()
-        self._engines = {
-            name: vllm.start_controlled(
-                children,
-                name,
-                models,
-                controller,
-                longest=self._place.longest,
-                method=self._place.method,
-                setting=self._place.setting,
-            )
-            for name in controlled
-        }
-        if plain is None:
-            plain = {
-                NONE: vllm.start_without_speculation(children, NONE, models, setting=self._place.setting)
-            }
-        self._engines.update(plain)
+        self._engines = dict(engines)
         for engine in self._engines.values():
             engine.wait_healthy()
         self._steering = {
@@ -111,19 +84,10 @@ class Lineup:
         for steering in self._steering.values():
             steering.wait_connected(_CONNECT_SECONDS)
 
-    def start_table(self, entries: Sequence[tuple[int, int, int]]) -> None:
-        """Starts the engine that follows vLLM's own table, and waits for it."""
-        engine = vllm.start_with_table(
-            self._children,
-            TABLE,
-            self._models,
-            entries,
-            longest=self._place.longest,
-            method=self._place.method,
-            setting=self._place.setting,
-        )
-        self._engines[TABLE] = engine
+    def add(self, policy: str, engine: Engine) -> None:
+        """One more that needs no controller, once it is up."""
         engine.wait_healthy()
+        self._engines[policy] = engine
 
     def answer_once(self) -> None:
         """One request to its end on every engine: first steps compile, and may take longer than a window."""
@@ -147,14 +111,16 @@ class Lineup:
     def _measure_once(self, policy: str, concurrency: int, seconds: float, seed: int) -> Window:
         place = self._place
         workload = replace(place.workload, seed=seed)
+        engine = self._engines[self._engine_of(policy)]
         with self.following(policy) as url:
-            before = counters.read(url)
+            before = self._kind.read_counters(engine, self._controller)
             load = asyncio.run(
                 drive(
                     url, workload, concurrency=concurrency, ramp_seconds=place.ramp_seconds, seconds=seconds
                 )
             )
-        mean_length = counters.read(url).since(before).mean_length
+        mean_length = self._kind.read_counters(engine, self._controller).since(before).mean_length
+        self._kind.end_requests(engine)
         return Window(load.tokens_per_second, mean_length, load.time_per_output_token)
 
     @contextmanager
@@ -163,13 +129,16 @@ class Lineup:
 
         Raises NotControlledError at its end where the engine did not follow.
         """
-        name = policy if policy in self._engines else FIXED_ENGINE
+        name = self._engine_of(policy)
         if name != self._loaded:
             time.sleep(self._place.rest_seconds)
             self._loaded = name
         steering = self._steering.get(name)
         with nullcontext() if steering is None else steering.following(policy):
             yield self._engines[name].url
+
+    def _engine_of(self, policy: str) -> str:
+        return policy if policy in self._engines else FIXED_ENGINE
 
     def __enter__(self) -> Lineup:
         return self

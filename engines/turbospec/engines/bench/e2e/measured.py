@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from turbospec.engines.bench.e2e.lineup import Window
-from turbospec.engines.bench.e2e.schedule import POLICIES, Options
+from turbospec.engines.bench.e2e.schedule import Options
 from turbospec.engines.bench.e2e.scoring import Cell
 
 
@@ -35,7 +35,9 @@ class Measured:
     def newest(self, pair: str, concurrency: int) -> str:
         """The last repeat of a cell in a line: every policy's tokens per second."""
         windows = self.windows[pair, concurrency]
-        return ", ".join(f"{policy} {windows[policy][-1].tokens_per_second:.0f}" for policy in POLICIES)
+        return ", ".join(
+            f"{policy} {windows[policy][-1].tokens_per_second:.0f}" for policy in self.options.policies
+        )
 
     @property
     def cells(self) -> list[Cell]:
@@ -45,7 +47,10 @@ class Measured:
     def speeds(self) -> dict[Cell, dict[str, list[float]]]:
         """Tokens per second by cell and policy, one per repeat."""
         return {
-            cell: {policy: [w.tokens_per_second for w in self.windows[cell][policy]] for policy in POLICIES}
+            cell: {
+                policy: [window.tokens_per_second for window in self.windows[cell][policy]]
+                for policy in self.options.policies
+            }
             for cell in self.cells
         }
 

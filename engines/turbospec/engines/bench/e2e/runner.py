@@ -9,14 +9,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
-from turbospec.engines.bench.e2e import calibration, document, table
-from turbospec.engines.bench.e2e.lineup import Lineup
+from turbospec.engines.bench.e2e import calibration, contenders, document, table
+from turbospec.engines.bench.e2e.contenders import Contenders
+from turbospec.engines.bench.e2e.lineup import Lineup, Place
 from turbospec.engines.bench.e2e.measured import Calibration, Measured
 from turbospec.engines.bench.e2e.schedule import (
     GOODPUT,
     IDLE,
     LONGEST_LENGTH,
     NONE,
+    RAMP_SECONDS,
     SETTLE_SECONDS,
     STATICS,
     TABLE,
@@ -28,11 +30,11 @@ from turbospec.engines.bench.e2e.schedule import (
 from turbospec.engines.bench.e2e.scoring import Scores
 from turbospec.engines.load import LoadError
 from turbospec.engines.processes import Children
-from turbospec.engines.stage import engines
 from turbospec.engines.stage.command import MAX_CONCURRENCY
 from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.cores import kept_apart
 from turbospec.engines.stage.display import Display
+from turbospec.engines.stage.kinds import KINDS
 
 _CALIBRATION_SECONDS = 2.0
 # Once per engine and concurrency: first steps allocate, and the controller learns costs and acceptance.
@@ -48,6 +50,7 @@ def run(options: Options, directory: Path, json_file: Path | None, console: Cons
     process is left behind.
     """
     began = time.monotonic()
+    KINDS[options.engine].check_runs_here()
     measured = Measured(options)
     per_pair = _SET_UP_STEPS + options.repeats * len(options.concurrencies)
     with Display(console, len(options.pairs) * per_pair) as display:
@@ -68,20 +71,23 @@ def run(options: Options, directory: Path, json_file: Path | None, console: Cons
 def _measure_pair(measured: Measured, pair: str, directory: Path, display: Display, later: float) -> None:
     """All of one pair's windows. `later`: seconds that the pairs after it will take."""
     options = measured.options
-    logs = directory / "logs" / "bench-e2e" / pair
+    logs = directory / "logs" / "bench-e2e" / f"{options.engine}-{pair}"
+    place = Place(ramp_seconds=options.pace * RAMP_SECONDS)
     logs.mkdir(parents=True, exist_ok=True)
     with (
         kept_apart(),
         tempfile.TemporaryDirectory(prefix="turbospec-") as sockets,
         Children(logs) as children,
     ):
-        display.begin(f"{pair}: making models, starting the controller and three engines (about a minute)")
-        models = engines.provide_models(children, directory, pair)
+        display.begin(f"{pair}: making models, starting the controller and the engines (some minutes)")
         controller = Controller.choose(Path(sockets))
         controller.start(children)
-        with Lineup(children, models, controller) as lineup:
+        started = contenders.start(options.engine, children, directory, pair, controller)
+        with Lineup(started.engines, controller, place, kind=KINDS[options.engine]) as lineup:
             display.say(f"  look inside meanwhile: turbospec status --address {controller.introspection}")
-            measured.calibrations[pair] = _set_up(options, pair, lineup, display)
+            if started.start_table is not None:
+                measured.calibrations[pair] = _calibrate(options, pair, lineup, started, display)
+            _warm_up(options, pair, lineup, display)
             blocks_left = options.repeats * len(options.concurrencies)
             for block in blocks(options, pair):
                 minutes = (blocks_left * block_seconds(options) + later) / 60
@@ -91,7 +97,8 @@ def _measure_pair(measured: Measured, pair: str, directory: Path, display: Displ
                 for policy in block.policies:
                     display.detail(f"{where}: {policy} (about {minutes:.0f} min left)")
                     if policy == GOODPUT:
-                        lineup.measure(policy, block.concurrency, SETTLE_SECONDS, seed=_SEED)
+                        settle = options.pace * SETTLE_SECONDS
+                        lineup.measure(policy, block.concurrency, settle, seed=_SEED)
                     window = lineup.measure(policy, block.concurrency, options.seconds, seed=block.repeat)
                     if not window.tokens_per_second:
                         raise LoadError(f"{where}: {policy}: no token came; measure for longer (--seconds)")
@@ -100,8 +107,10 @@ def _measure_pair(measured: Measured, pair: str, directory: Path, display: Displ
             measured.repeated += lineup.repeated
 
 
-def _set_up(options: Options, pair: str, lineup: Lineup, display: Display) -> Calibration:
-    """Chooses the table's entries, starts its engine, warms all engines up."""
+def _calibrate(
+    options: Options, pair: str, lineup: Lineup, started: Contenders, display: Display
+) -> Calibration:
+    """Chooses the table's entries, and adds its engine."""
     display.begin(f"{pair}: calibrating the table")
     chosen, speeds = {}, {}
     for concurrency in options.concurrencies:
@@ -111,12 +120,18 @@ def _set_up(options: Options, pair: str, lineup: Lineup, display: Display) -> Ca
         )
     entries = calibration.as_table(chosen, MAX_CONCURRENCY)
     display.begin(f"{pair}: starting an engine with the table {entries}")
-    lineup.start_table(entries)
-    display.begin(f"{pair}: warming up")
-    for policy in (NONE, TABLE, GOODPUT):
-        for concurrency in options.concurrencies:
-            lineup.measure(policy, concurrency, _WARM_UP_SECONDS, seed=_SEED)
+    assert started.start_table is not None
+    lineup.add(TABLE, started.start_table(entries))
     return Calibration(entries, speeds)
+
+
+def _warm_up(options: Options, pair: str, lineup: Lineup, display: Display) -> None:
+    display.begin(f"{pair}: warming up")
+    # Without a table nothing has run on the engine of the fixed lengths yet.
+    policies = (NONE, options.own, GOODPUT) if options.own == TABLE else (NONE, IDLE, options.own, GOODPUT)
+    for policy in policies:
+        for concurrency in options.concurrencies:
+            lineup.measure(policy, concurrency, options.pace * _WARM_UP_SECONDS, seed=_SEED)
 
 
 def _measure_length(lineup: Lineup, concurrency: int) -> Callable[[int, float], float]:

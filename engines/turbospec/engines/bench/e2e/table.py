@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from rich import box
 from rich.table import Table
 from turbospec.engines.bench.e2e.measured import Measured
-from turbospec.engines.bench.e2e.schedule import GOODPUT, NONE, POLICIES
+from turbospec.engines.bench.e2e.schedule import GOODPUT, NONE
 from turbospec.engines.bench.e2e.scoring import Estimate, Scores
 from turbospec.engines.bench.e2e.targets import targets
 
@@ -31,7 +31,7 @@ def _policies(measured: Measured, scores: Scores) -> Table:
     for pair, concurrency in scores.cells:
         table.add_column(f"{pair}\n{concurrency}", justify="right", no_wrap=True)
     table.add_column("of\nbest", justify="right", no_wrap=True)
-    for policy in POLICIES:
+    for policy in measured.options.policies:
         relative = [f"{scores.over(policy, NONE, [cell]).value:.2f}" for cell in scores.cells]
         if policy == NONE:
             relative = [f"{_mean(measured.speeds()[cell][NONE]):.0f}" for cell in scores.cells]

@@ -27,7 +27,7 @@ from turbospec.engines.processes import Children
 from turbospec.engines.stage import vllm
 from turbospec.engines.stage.controller import Controller
 from turbospec.engines.stage.cores import kept_apart
-from turbospec.engines.stage.engines import MODEL_NAME
+from turbospec.engines.stage.engines import MODEL_NAME, Engine, Setting
 
 _PROMPT_VOCABULARY = 2000  # as many different tokens as a text of that length may have, and all shapes do
 # With few tokens to choose from, greedy decoding soon repeats itself, and decoding at random repeats pairs of
@@ -54,8 +54,18 @@ class Case:
         """Of `instant_models`."""
         return self.scale.pairs[self.method]
 
+    @property
+    def drafter(self) -> str:
+        """As `stage.vllm` calls it."""
+        return vllm.NGRAM if self.method == NGRAM else vllm.DRAFT_MODEL
+
+    def setting(self) -> Setting:
+        """How its engines are started."""
+        # vLLM cannot look for n-grams in what it does not know yet.
+        return device.serving(self.scale, asynchronous=self.method != NGRAM)
+
     def place(self) -> Place:
-        """How its engines are started and loaded."""
+        """How its engines are loaded."""
         scale, ngram = self.scale, self.method == NGRAM
         return Place(
             workload=Workload(
@@ -65,10 +75,6 @@ class Case:
                 scale.output_tokens,
                 parameters=_NGRAM_REQUESTS[self.agreement == HIGH] if ngram else {},
             ),
-            method=vllm.NGRAM if ngram else vllm.DRAFT_MODEL,
-            longest=LONGEST_LENGTH,
-            # vLLM cannot look for n-grams in what it does not know yet.
-            setting=device.serving(scale, asynchronous=not ngram),
             ramp_seconds=scale.ramp_seconds,
             rest_seconds=scale.rest_seconds,
         )
@@ -87,7 +93,6 @@ class Stage:
 @contextmanager
 def stage(case: Case, directory: Path, logs: Path) -> Iterator[Stage]:
     """Models and a controller; all that is started in the block is ended with it."""
-    place = case.place()
     apart = kept_apart() if not case.scale.on_accelerator else _together()
     with (
         apart,
@@ -96,7 +101,20 @@ def stage(case: Case, directory: Path, logs: Path) -> Iterator[Stage]:
     ):
         controller = Controller.choose(Path(sockets))
         controller.start(children)
-        yield Stage(children, write_pair(directory, case.pair, case.eps), controller, place)
+        yield Stage(children, write_pair(directory, case.pair, case.eps), controller, case.place())
+
+
+def start_controlled(on: Stage, case: Case, name: str) -> Engine:
+    """An engine that follows the controller's plans; it is not waited for."""
+    return vllm.start_controlled(
+        on.children,
+        name,
+        on.models,
+        on.controller,
+        longest=LONGEST_LENGTH,
+        method=case.drafter,
+        setting=case.setting(),
+    )
 
 
 def lineup(of: Stage, case: Case, entries: Entries | None) -> tuple[Lineup, tuple[str, ...]]:
@@ -105,8 +123,8 @@ def lineup(of: Stage, case: Case, entries: Entries | None) -> tuple[Lineup, tupl
     Where the device cannot hold them all, `goodput` shares the engine of the static lengths: then it may have
     learnt of costs from their steps, too. `entries` None: no engine with vLLM's own table.
     """
-    children, models, place = of.children, of.models, of.place
-    method, longest, setting = place.method, place.longest, place.setting
+    children, models = of.children, of.models
+    method, longest, setting = case.drafter, LONGEST_LENGTH, case.setting()
     plain = {NONE: vllm.start_without_speculation(children, NONE, models, setting=setting)}
     if entries is not None:
         plain[TABLE] = vllm.start_with_table(
@@ -125,10 +143,8 @@ def lineup(of: Stage, case: Case, entries: Entries | None) -> tuple[Lineup, tupl
             children, ADAPTIVE, models, longest=longest, method=method, setting=setting
         )
     controlled = (GOODPUT, FIXED_ENGINE) if roomy else (FIXED_ENGINE,)
-    return (
-        Lineup(children, models, of.controller, place, controlled=controlled, plain=plain),
-        tuple(plain),
-    )
+    engines = {name: start_controlled(of, case, name) for name in controlled} | plain
+    return Lineup(engines, of.controller, of.place, controlled=controlled), tuple(plain)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Any
 from turbospec.engines.bench.e2e import calibration
 from turbospec.engines.bench.e2e.lineup import FIXED_ENGINE, Lineup
 from turbospec.engines.bench.gpu.plan import LONGEST_LENGTH
-from turbospec.engines.bench.gpu.serving import Case, stage
+from turbospec.engines.bench.gpu.serving import Case, stage, start_controlled
 
 _SEED = 0
 
@@ -19,10 +19,8 @@ def measure(case: Case, directory: Path, logs: Path) -> dict[str, Any]:
     scale = case.scale
     chosen, speeds = {}, {}
     with stage(case, directory, logs) as on:
-        searched = Lineup(
-            on.children, on.models, on.controller, on.place, controlled=(FIXED_ENGINE,), plain={}
-        )
-        with searched:
+        fixed = start_controlled(on, case, FIXED_ENGINE)
+        with Lineup({FIXED_ENGINE: fixed}, on.controller, on.place, controlled=(FIXED_ENGINE,)) as searched:
             searched.answer_once()
             for concurrency in scale.concurrencies:
                 searched.measure(f"static:{LONGEST_LENGTH}", concurrency, scale.settle_seconds, seed=_SEED)
