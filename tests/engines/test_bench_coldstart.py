@@ -143,6 +143,23 @@ def test_the_worst_phase_is_not_made_of_noise() -> None:
     assert sum(lowest) / len(lowest) < 0.97
 
 
+def test_a_phase_that_is_below_in_every_repeat_is_not_overlooked() -> None:
+    """Though in each half of the repeats another one is worse, which in the other half is not."""
+    measured = _measured({(COLD, FIRST[2]): 0.92})
+    for pair in ("high", "low"):
+        runs = measured.runs[pair][COLD]
+        for number, run in enumerate(runs):
+            factors = dict(zip(FIRST[:2], (0.85, 1.15) if number % 2 else (1.15, 0.85), strict=True))
+            runs[number] = {
+                cell: replace(phase, tokens=round(factors.get(cell, 1.0) * phase.tokens))
+                for cell, phase in run.items()
+            }
+        found = ratios(measured, pair)[2]
+        assert found.estimate.value > 1.1
+        assert found.met is False
+        assert "below, whatever the noise: 32 at once, visit 1" in found.name
+
+
 def test_what_cannot_be_compared_is_refused() -> None:
     """Other phases, too few repeats, a phase without tokens."""
     for arm, other in (

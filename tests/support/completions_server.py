@@ -60,4 +60,7 @@ app = web.Application()
 app.router.add_post("/v1/completions", complete)
 app.router.add_get("/health", healthy)
 app.router.add_get("/asked", asked)
-web.run_app(app, host="127.0.0.1", port=int(sys.argv[1]), print=None)
+# Told to end, it does not wait for answers that nobody reads.
+web.run_app(
+    app, host="127.0.0.1", port=int(sys.argv[1]), print=None, handler_cancellation=True, shutdown_timeout=0.5
+)
