@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -78,6 +79,11 @@ class Server:
         """One request; see `complete`."""
         return complete(self.url, self.model, prompt, max_tokens, timeout, name)
 
+    def tokens(self, prompt: list[int], max_tokens: int, timeout: float, name: str) -> list[int]:
+        """The same, with the tokens that came."""
+        answer = _complete(self.url, self.model, prompt, max_tokens, timeout, name, return_token_ids=True)
+        return list(answer["choices"][0]["token_ids"])
+
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
@@ -95,14 +101,22 @@ def complete(url: str, model: str, prompt: list[int], max_tokens: int, timeout: 
 
     The server's id for it is `cmpl-NAME`.
     """
+    answer = _complete(url, model, prompt, max_tokens, timeout, name)
+    return int(answer["usage"]["completion_tokens"])
+
+
+def _complete(
+    url: str, model: str, prompt: list[int], max_tokens: int, timeout: float, name: str, **more: Any
+) -> dict[str, Any]:
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
     request = urllib.request.Request(
         f"{url}/v1/completions",
-        json.dumps(body).encode(),
+        json.dumps(body | more).encode(),
         {"Content-Type": "application/json", "X-Request-Id": name},
     )
     with urllib.request.urlopen(request, timeout=timeout) as response:
-        return int(json.load(response)["usage"]["completion_tokens"])
+        answer: dict[str, Any] = json.load(response)
+    return answer
 
 
 class Completes(Protocol):
@@ -115,13 +129,20 @@ class Completes(Protocol):
 class Load:
     """A few callers that ask again as soon as they are answered, until the block is left.
 
-    Caller i calls its requests `caller-i`. Afterwards `answered` is how many requests came back whole,
-    `failures` what happened to others, and `longest_seconds` how long the slowest took.
+    Caller i calls its requests `caller-i`. It has one prompt, or of `prompts` the i-th and those that follow
+    it at a distance of `callers`. Afterwards `answered` is how many requests came back whole, `failures` what
+    happened to others, and `longest_seconds` how long the slowest took.
     """
 
     MAX_TOKENS = 32
 
-    def __init__(self, server: Completes, callers: int = 4, timeout: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        server: Completes,
+        callers: int = 4,
+        timeout: float = PATIENCE_SECONDS,
+        prompts: Sequence[list[int]] = (),
+    ) -> None:
         self.answered = 0
         self.failures: list[str] = []
         self.longest_seconds = 0.0
@@ -129,7 +150,10 @@ class Load:
         self._timeout = timeout
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._call, args=(i,)) for i in range(callers)]
+        self._threads = [
+            threading.Thread(target=self._call, args=(i, prompts[i::callers] or [[10 + i, 20, 30, 40] * 6]))
+            for i in range(callers)
+        ]
 
     def __enter__(self) -> Load:
         for thread in self._threads:
@@ -141,9 +165,10 @@ class Load:
         for thread in self._threads:
             thread.join()
 
-    def _call(self, number: int) -> None:
-        prompt = [10 + number, 20, 30, 40] * 6
-        while not self._stop.is_set():
+    def _call(self, number: int, prompts: Sequence[list[int]]) -> None:
+        for prompt in itertools.cycle(prompts):
+            if self._stop.is_set():
+                return
             began = time.monotonic()
             failure = None
             try:
