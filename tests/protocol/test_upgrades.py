@@ -38,13 +38,23 @@ OTHER_VERSION = "from turbospec.sidecar.server import limits; limits.PROTOCOL_VE
 COMMAND = "import sys; from turbospec.cli.main import main; sys.exit(main())"
 
 Engines = Callable[..., EngineProcess]
+Sidecars = Callable[..., Server]
 
 
-def sidecar(directory: Path, roots: str, *, program: str = COMMAND) -> Server:
-    """A sidecar of a version, at the same addresses as the one before it in this directory."""
-    return Server(
-        directory, "--policy", f"static:{LENGTH}", env={"PYTHONPATH": roots}, program=("-c", program)
-    )
+@pytest.fixture
+def sidecar(tmp_path: Path) -> Iterator[Sidecars]:
+    """Starts sidecars of any version, all at the same addresses; none outlives the test."""
+    started: list[Server] = []
+
+    def start(roots: str, *, program: str = COMMAND) -> Server:
+        policy = ("--policy", f"static:{LENGTH}")
+        started.append(Server(tmp_path, *policy, env={"PYTHONPATH": roots}, program=("-c", program)))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.stop()
 
 
 @pytest.fixture
@@ -105,7 +115,7 @@ def turn_off(server: Server) -> None:
 
 
 def test_a_sidecar_is_upgraded_and_rolled_back_under_engines_of_both_versions(
-    tmp_path: Path, engines: Engines
+    sidecar: Sidecars, engines: Engines
 ) -> None:
     """Both engines follow the first sidecar, today's, and the first again, and never stop.
 
@@ -113,13 +123,13 @@ def test_a_sidecar_is_upgraded_and_rolled_back_under_engines_of_both_versions(
     length 0, with a hint that it does not know. Back under the first, today's engine reports what that one
     does not know.
     """
-    first = sidecar(tmp_path, PREVIOUS)
+    first = sidecar(PREVIOUS)
     old, new = engines(PREVIOUS, first, "old"), engines(PRESENT, first, "new")
     for engine in (old, new):
         check_control(engine, first)
     assert first.stop() == 0
 
-    today = sidecar(tmp_path, PRESENT)
+    today = sidecar(PRESENT)
     for engine in (old, new):
         check_control(engine, today)
     turn_off(today)
@@ -139,7 +149,7 @@ def test_a_sidecar_is_upgraded_and_rolled_back_under_engines_of_both_versions(
     wait_until(lambda: today.engine("old").summary.controlled, "controlled in the sidecar's eyes too")
     assert today.stop() == 0
 
-    back = sidecar(tmp_path, PREVIOUS)
+    back = sidecar(PREVIOUS)
     # By now the old and the new one have other requests, but for the one that stays.
     assert not {"StepReport.21", "Plan.13", "Plan.14"} & set(check_control(old, back)["fields"])
     unknown = hold(new, lambda s: {"StepReport.21", "AdapterCounters.5"} <= set(s["fields"]), "tells more")
@@ -151,14 +161,14 @@ def test_a_sidecar_is_upgraded_and_rolled_back_under_engines_of_both_versions(
     assert not back.events("controller.failed")
 
 
-def test_what_breaks_the_protocol_is_noticed(tmp_path: Path, engines: Engines) -> None:
+def test_what_breaks_the_protocol_is_noticed(tmp_path: Path, sidecar: Sidecars, engines: Engines) -> None:
     """Negative control: an older engine, or an older sidecar, one of whose fields has another number."""
-    server = sidecar(tmp_path, PRESENT)
+    server = sidecar(PRESENT)
     engine = engines(renumbered(tmp_path / "engine", "StepReport", "accepted"), server, "broken")
     with pytest.raises(AssertionError, match=r"report\.accepted"):
         check_control(engine, server)
     server.stop()
-    server = sidecar(tmp_path, renumbered(tmp_path / "sidecar", "Plan", "batch_proposal_length"))
+    server = sidecar(renumbered(tmp_path / "sidecar", "Plan", "batch_proposal_length"))
     engine = engines(PRESENT, server, "whole")
     with pytest.raises(AssertionError, match="ignored what the controller sent"):
         check_control(engine, server)
@@ -167,11 +177,11 @@ def test_what_breaks_the_protocol_is_noticed(tmp_path: Path, engines: Engines) -
 
 @pytest.mark.parametrize(("says", "speaks"), [(2, 1), (1, 2)], ids=["engine first", "sidecar first"])
 def test_another_version_is_refused_by_both_names(
-    tmp_path: Path, engines: Engines, says: int, speaks: int
+    sidecar: Sidecars, engines: Engines, says: int, speaks: int
 ) -> None:
     """The engine serves on with its own length, its log and the sidecar's name both versions, and the engine
     follows again as soon as there is a sidecar of its version, without a restart."""
-    server = sidecar(tmp_path, PRESENT, program=(OTHER_VERSION if speaks == 2 else "") + COMMAND)
+    server = sidecar(PRESENT, program=(OTHER_VERSION if speaks == 2 else "") + COMMAND)
     engine = engines(PRESENT if says == 2 else PREVIOUS, server, "other", protocol_version=says)
     words = f"hello.protocol_version: this controller speaks {speaks}, not {says}"
     wait_until(lambda: words in engine.log(), "refused in the engine's log")
@@ -186,7 +196,7 @@ def test_another_version_is_refused_by_both_names(
     assert set(state["fallbacks"]) == {"DISCONNECTED"}
     assert engine.log().count(words) == 1
     server.stop()
-    server = sidecar(tmp_path, PRESENT, program=(OTHER_VERSION if says == 2 else "") + COMMAND)
+    server = sidecar(PRESENT, program=(OTHER_VERSION if says == 2 else "") + COMMAND)
     wait_until(lambda: engine.state()["plan"] is not None, "controlled")
     server.stop()
 
