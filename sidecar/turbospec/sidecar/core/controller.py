@@ -17,7 +17,7 @@ from turbospec.sidecar.core.errors import PolicyError
 from turbospec.sidecar.core.evidence import CellEvidence, CostEvidence
 from turbospec.sidecar.core.latency import LatencyModel, is_mixed, is_undisturbed
 from turbospec.sidecar.core.meter import GoodputMeter
-from turbospec.sidecar.core.mixed import MixedSteps
+from turbospec.sidecar.core.mixed import MixedStart, MixedSteps
 from turbospec.sidecar.core.optimizer import Batch
 from turbospec.sidecar.core.policies import Lengths, View, parse_policy
 from turbospec.sidecar.core.prefill import PrefillCosts
@@ -64,6 +64,7 @@ class EngineController:
         self._steadiness = Steadiness()
         # Measurements, not beliefs: forgetting what was learned leaves them.
         self._cells = CostCells()
+        self._mixed_start = MixedStart()
         self._start_estimators()
 
     def _start_estimators(self) -> None:
@@ -105,12 +106,15 @@ class EngineController:
             for cell in cells
             if cell.proposal_length <= known.max_length and (known.deep_off or not cell.drafter_skipped)
         ]
-        if not usable:
+        decode = [cell for cell in usable if not cell.prompt_tokens]
+        mixed = tuple(cell for cell in usable if cell.prompt_tokens)
+        self._mixed_start.keep(mixed, same_engine=same_engine)
+        if not decode:
             return
-        self._decode_costs.seed(usable, same_engine=same_engine)
-        self._evidence.seed(usable, same_engine=same_engine)
+        self._decode_costs.seed(decode, same_engine=same_engine)
+        self._evidence.seed(decode, same_engine=same_engine)
         if same_engine:
-            self._cells.load(usable)
+            self._cells.load(decode)
         self._decision_holds = False
 
     def cost_cells(self) -> tuple[CostCell, ...]:
@@ -252,9 +256,7 @@ class EngineController:
         if not self._mixed_steps.constant:
             return self._decode_costs
         if self._mixed_costs is None:
-            self._mixed_costs = LatencyModel(self._capabilities, mixed=True)
-            if cells := self._cells.cells():
-                self._mixed_costs.seed(cells, same_engine=True)
+            self._mixed_costs = self._mixed_start.make_model(self._capabilities, self._cells.cells())
         return self._mixed_costs
 
     def _learn_time(self, obs: Observation) -> bool:

@@ -106,7 +106,12 @@ class CostCells:
 def shape_of(cell: CostCell) -> StepShape:
     """All that the cost model knows of a cell but its target tokens."""
     return StepShape(
-        cell.context_tokens, cell.requests, cell.proposal_length, cell.ragged, cell.drafter_skipped
+        cell.context_tokens,
+        cell.requests,
+        cell.proposal_length,
+        cell.ragged,
+        cell.drafter_skipped,
+        cell.prompt_tokens,
     )
 
 

@@ -1,4 +1,4 @@
-"""Whether steps that compute prompts beside decoding are all there is to learn from.
+"""Whether steps that compute prompts beside decoding are all there is to learn from, and with what to start.
 
 What such a step takes says little of decoding alone, so the cost model of decode steps leaves them out, as
 long as there are others. A busy engine that computes long prompts in parts may not make a single other step
@@ -12,6 +12,9 @@ whatever lengths these are decoded by.
 from __future__ import annotations
 
 from collections import deque
+
+from turbospec.sidecar.core.latency import LatencyModel
+from turbospec.sidecar.core.types import Capabilities, CostCell
 
 # Newest steps that are looked at; as few as this many say nothing yet. A burst of prompts is over sooner.
 WINDOW_STEPS = 32
@@ -36,3 +39,25 @@ class MixedSteps:
         if len(self._alone) >= LEAST_STEPS:
             share = sum(self._alone) / len(self._alone)
             self.constant = share < (COMMON if self.constant else RARE)
+
+
+class MixedStart:
+    """What the cost model of mixed steps starts from."""
+
+    def __init__(self) -> None:
+        self._cells: tuple[CostCell, ...] = ()
+        self._same_engine = True
+
+    def keep(self, cells: tuple[CostCell, ...], *, same_engine: bool) -> None:
+        """Mixed steps that were measured before, of an engine like this one or of a similar one."""
+        self._cells, self._same_engine = cells, same_engine
+
+    def make_model(self, engine: Capabilities, decode: tuple[CostCell, ...]) -> LatencyModel:
+        """A model that knows of mixed steps what was measured before. Where nothing was, it starts from the
+        engine's `decode` steps: these are of the right size at least."""
+        model = LatencyModel(engine, mixed=True)
+        if self._cells:
+            model.seed(self._cells, same_engine=self._same_engine)
+        elif decode:
+            model.seed(decode, same_engine=True)
+        return model

@@ -107,6 +107,7 @@ class CostCell:
     """Decode steps of one kind: `steps` of them were timed and took `seconds`, within `spread_seconds` of it.
 
     `target_tokens` and `context_tokens` are totals over the step's `requests`; both times are medians.
+    `prompt_tokens` were computed beside them, and are none of `target_tokens`.
     """
 
     requests: int
@@ -118,6 +119,7 @@ class CostCell:
     steps: int
     seconds: float
     spread_seconds: float
+    prompt_tokens: int = 0
 
 
 class Candidate(NamedTuple):

@@ -48,7 +48,7 @@ class Cell:
     """Steps of one kind and how long they took.
 
     `target_tokens` are all tokens of the target's pass, `prefill_tokens` those of them that are prompts';
-    `context_tokens` is the total over the batch. `ragged`: the requests had different widths. `steps` were
+    `requests` are those that decode, and `context_tokens` is their total. `ragged`: the requests had different widths. `steps` were
     measured; `seconds` is their robust location and `spread_seconds` their robust spread.
     """
 

@@ -56,7 +56,7 @@ class ProfileKeeper:
 def start_from(engine: Engine, match: Match) -> None:
     """Gives a new engine's controller the costs of `match`."""
     profile = match.profile
-    cells = tuple(as_cost(cell) for cell in profile.cells if not cell.prefill_tokens)
+    cells = tuple(as_cost(cell) for cell in profile.cells if _decodes(cell))
     if not cells:
         return
     engine.controller.start_from(cells, same_engine=not match.is_prior)
@@ -78,15 +78,22 @@ def _put(store: Store, profile: Profile) -> None:
         store.put(profile)
 
 
+def _decodes(cell: Cell) -> bool:
+    """Whether all requests decode: each computes a token at least, besides those of prompts."""
+    return cell.target_tokens - cell.prefill_tokens >= cell.requests
+
+
 def _as_kept(cell: CostCell) -> Cell:
-    return Cell(prefill_tokens=0, **asdict(cell))
+    fields = asdict(cell)
+    prefill = fields.pop("prompt_tokens")
+    return Cell(**fields | {"target_tokens": cell.target_tokens + prefill, "prefill_tokens": prefill})
 
 
 def as_cost(cell: Cell) -> CostCell:
-    """A decode cell as the cost model takes it."""
+    """A cell as the cost model takes it, which counts prompts apart."""
     return CostCell(
         requests=cell.requests,
-        target_tokens=cell.target_tokens,
+        target_tokens=cell.target_tokens - cell.prefill_tokens,
         context_tokens=cell.context_tokens,
         proposal_length=cell.proposal_length,
         ragged=cell.ragged,
@@ -94,4 +101,5 @@ def as_cost(cell: Cell) -> CostCell:
         steps=cell.steps,
         seconds=cell.seconds,
         spread_seconds=cell.spread_seconds,
+        prompt_tokens=cell.prefill_tokens,
     )
