@@ -93,6 +93,12 @@ def test_show_tells_cells_of_one_place_apart(tmp_path: Path) -> None:
     text = turbospec("profiles", "show", str(tmp_path / "file")).stdout
     assert re.search(r"requests +off +0 +3 +steps *\n", text)
     assert re.search(r" 4 +10 +20 +32 \(30 to 50\) +20 to 64", text)
+    assert "with prompts" not in text
+    prompts = cell(4, 3, target_tokens=116, prefill_tokens=100, seconds=0.09)
+    (tmp_path / "file").write_bytes(dumps(profile((*cells, prompts))))
+    alone, beside = turbospec("profiles", "show", str(tmp_path / "file")).stdout.split("with prompts")
+    assert re.search(r" 4 +10 +20 +32 \(30 to 50\) +20 to 64", alone)
+    assert re.search(r" 4 +90 +20", beside)
 
 
 def test_export_and_import_are_inverse(server: Server, watched: Watched, tmp_path: Path) -> None:

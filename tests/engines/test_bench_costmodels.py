@@ -136,14 +136,40 @@ def test_published_times_are_read_and_judged() -> None:
 
 
 def test_profiles_are_read_from_files_and_directories(tmp_path: Path) -> None:
-    """Decode cells of an exported profile, and of all in a directory."""
+    """The cells of an exported profile, and of all in a directory."""
     made = profile()
     named = tmp_path / f"any{SUFFIX}"
     named.write_bytes(dumps(made))
     (source,) = read(named)
-    assert read(tmp_path) == [source] == [of_profile(made)]
+    assert read(tmp_path) == [source] == of_profile(made)
     assert (len(source.cells), source.engine.graph_sizes) == (12, made.key.graph_sizes)
     assert noise(source) is not None
+
+
+def test_steps_with_prompts_are_judged_apart() -> None:
+    """They have a model of their own: one that knows what they cost holds, and says so of them alone."""
+    costs = Costs(linear(0.02, 0.001), linear(0.03, 0.004), draft_request=0.0, prefill_token=2e-4)
+    decode = _source(costs)
+    mixed = []
+    for tokens in (128, 512):
+        for cell in decode.cells:
+            count = (cell.requests, cell.target_tokens, cell.context_tokens, cell.proposal_length)
+            skipped = cell.drafter_skipped
+            seconds = costs.seconds(Shape(*count, prefill_tokens=tokens, drafter_skipped=skipped))
+            target = cell.target_tokens + tokens
+            mixed.append(replace(cell, target_tokens=target, prefill_tokens=tokens, seconds=seconds))
+    own_key = profile(graph_sizes=(), max_length=_LONGEST, ragged_breaks_graphs=False)
+    alone, beside = of_profile(replace(own_key, cells=(*decode.cells, *mixed)))
+    assert (alone.cells, beside.cells) == (decode.cells, tuple(mixed))
+    assert beside.name == f"{alone.name}, with prompts"
+    judged = _by_name(judge(beside))
+    assert judged["linear"].holds
+    assert judged["controller"].holds
+    # One number more than decode steps: a prompt's token.
+    assert judged["linear"].size == _by_name(judge(alone))["linear"].size + 1
+    # Negative control: who does not know of the prompts misses the goals.
+    blind = [replace(c, target_tokens=c.target_tokens - c.prefill_tokens, prefill_tokens=0) for c in mixed]
+    assert not _by_name(judge(replace(beside, cells=tuple(blind))))["linear"].holds
 
 
 @pytest.mark.parametrize(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from types import TracebackType
 
@@ -18,7 +16,8 @@ import pytest
 from support import profiled_engine
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.profiled_engine import MODEL, ProfiledEngine
-from support.scripted.costs import Costs, Shape, linear
+from support.profiling import COSTS, NOISE, arguments, check_costs, here, live, policy, stored
+from support.scripted.costs import Costs, linear
 from support.scripted.hello import capabilities
 from support.scripted.machine import Machine
 from support.serving import Server, environment, turbospec
@@ -29,12 +28,6 @@ from turbospec.engines.profiling.plan import VISIT_STEPS
 from turbospec.sidecar.profiles.profile import Cell
 from turbospec.v1 import introspection_pb2, operations_pb2
 
-COSTS = Costs(linear(0.02, 0.0005), context_token=2e-6, prefill_token=2e-5)
-# A step takes 1 + |N(0, noise)| times what is stated; its median is therefore known too.
-NOISE = 0.02
-MEDIAN_NOISE = 1.0 + 0.6745 * NOISE
-TINY = capabilities(2, deep_off=True, max_batch=2)
-
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
@@ -43,66 +36,6 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     server = Server(directory, "--profiles-directory", str(directory / "profiles"))
     yield server
     server.stop()
-
-
-def live(server: Server, engine_id: str, **more: object) -> ProfiledEngine:
-    settings: dict[str, object] = {"capabilities": TINY, "machine": Machine(COSTS, noise=NOISE)}
-    return ProfiledEngine(server.control, engine_id=engine_id, **(settings | more))  # type: ignore[arg-type]
-
-
-def arguments(server: Server, engine: ProfiledEngine, directory: Path, *more: str) -> list[str]:
-    return [
-        *("profile", "--engine-url", engine.url, "--sidecar", server.introspection),
-        *("--operations", server.operations, "--directory", str(directory / "working")),
-        *("--contexts", "64", "--repeats", "3", *more),
-    ]
-
-
-def here(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The command line in this process: for what is no matter of processes, of which each takes a second."""
-    out, err = io.StringIO(), io.StringIO()
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    with redirect_stdout(out), redirect_stderr(err):
-        try:
-            status = main(arguments)
-        except SystemExit as ended:
-            status = int(str(ended.code))
-        finally:
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-    return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
-
-
-def policy(server: Server, engine_id: str) -> str:
-    return server.engine(engine_id).summary.policy
-
-
-def stored(server: Server, engine: ProfiledEngine, report: Path) -> list[Cell]:
-    """The cells of the profile that a report is about, as the store has it."""
-    from turbospec.sidecar.server.wire.profiles import read_profile
-
-    profile_id = json.loads(report.read_text())["profile_id"]
-    answer = server.operate.GetProfile(
-        operations_pb2.GetProfileRequest(profile_id=profile_id), timeout=PATIENCE_SECONDS
-    )
-    assert answer.profile.source == operations_pb2.PROFILE_SOURCE_SWEEP
-    assert answer.profile.key.max_length == engine.capabilities.max_length
-    return list(read_profile(answer.profile).cells)
-
-
-def check_costs(cells: list[Cell], costs: Costs) -> None:
-    """Every cell's time is what was stated for its steps, to 2%."""
-    for cell in cells:
-        shape = Shape(
-            requests=cell.requests,
-            tokens=cell.target_tokens - cell.prefill_tokens,
-            context_tokens=cell.context_tokens,
-            proposal_length=cell.proposal_length,
-            ragged=cell.ragged,
-            prefill_tokens=cell.prefill_tokens,
-            drafter_skipped=cell.drafter_skipped,
-        )
-        assert cell.seconds == pytest.approx(costs.seconds(shape) * MEDIAN_NOISE, rel=0.02), cell
 
 
 class Foreign:
@@ -375,6 +308,8 @@ def test_without_a_store_a_file_is_asked_for_and_written(tmp_path: Path) -> None
         (["--max-requests", "0"], "argument --max-requests: must be a whole number from 1 to 65536"),
         (["--contexts", "64,x"], "argument --contexts: must be a whole number from 1"),
         (["--contexts", ",".join(map(str, range(1, 18)))], "argument --contexts: at most 16 lengths, got 17"),
+        (["--prefill", "64,x"], "argument --prefill: must be a whole number from 0"),
+        (["--prefill", "1,2,3,4,5,6,7,8,9"], "argument --prefill: at most 8 lengths, got 9"),
         (["--repeats", "2"], "argument --repeats: must be a whole number from 3 to 100"),
         (["--picture", "p.gif"], "argument --picture: must end in .png or .svg"),
         (["--json", "/nowhere/at/all"], "argument --json: /nowhere/at is not a directory"),

@@ -277,18 +277,17 @@ def test_what_finds_no_place_takes_larger_loads_with_it() -> None:
 
 
 def test_cells_make_a_valid_profile_without_accidents() -> None:
-    """Prompts' steps are kept, those of a kind met once or twice are not, and no two are about the same."""
-    other = PlannedCell(Load(4, 101), Mode(3))
-    measured = Measured([CELL, other])
+    """Steps of a kind that was met once or twice are not kept, and no two cells are about the same."""
+    other, beside = PlannedCell(Load(4, 101), Mode(3)), PlannedCell(Load(4, 100, prefill=100), Mode(3))
+    measured = Measured([CELL, other, beside])
     accident = group(0.5, steps=2, target_tokens=9, ragged=True)
-    prompts = [
-        group(0.05, steps=3, prefill_tokens=100, target_tokens=112),
-        group(0.06, steps=2, prefill_tokens=104, target_tokens=116),
-    ]
-    measured.add(CELL, (group(0.01), accident, prompts[0]))
-    measured.add(other, (group(0.011, steps=40), prompts[1]))
+    measured.add(CELL, (group(0.01), accident))
+    measured.add(other, (group(0.011, steps=40),))
+    for steps, tokens, seconds in ((3, 100, 0.05), (2, 101, 0.06)):
+        prompts = group(seconds, steps=steps, prefill_tokens=tokens, target_tokens=16 + tokens)
+        measured.add(beside, (prompts,))
     cells = measured.cells()
-    assert [cell.prefill_tokens for cell in cells] == [0, 102]
+    assert [cell.prefill_tokens for cell in cells] == [0, 100]
     assert cells[0].seconds == 0.011, "of two about the same steps, the one with more"
     assert (cells[1].steps, cells[1].seconds) == (5, 0.05)
     now = Profile(

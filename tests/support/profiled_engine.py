@@ -30,6 +30,8 @@ from turbospec.v1 import speculation_pb2 as pb
 
 MODEL = "stated"
 _STEP_SECONDS = 0.002
+# Prompts are computed whole, whatever their length.
+_STEP_TOKENS = 1 << 16
 
 
 @dataclass(slots=True, eq=False)
@@ -43,7 +45,10 @@ class _Served:
 
 
 class ProfiledEngine:
-    """Serves at `url` until the `with` block is left. `places`: requests that find room at a time."""
+    """Serves at `url` until the `with` block is left. `places`: requests that find room at a time.
+
+    It is called `engine_name`, and callers say what they want in the field `intent_field` of their requests.
+    """
 
     def __init__(
         self,
@@ -55,6 +60,8 @@ class ProfiledEngine:
         max_context: int = 4096,
         hazard: float = 0.7,
         places: int | None = None,
+        engine_name: str = "scripted",
+        intent_field: str = "vllm_xargs",
     ) -> None:
         self.url = f"http://127.0.0.1:{free_port()}"
         self.capabilities = capabilities
@@ -65,6 +72,7 @@ class ProfiledEngine:
         )
         self._machine = machine
         self._max_context = max_context
+        self._intent_field = intent_field
         self._places = places or capabilities.max_batch
         self._traffic = TrafficClass((hazard,))
         self._draw = np.random.default_rng(0)
@@ -75,7 +83,9 @@ class ProfiledEngine:
         self._stop = threading.Event()
         self._loop = asyncio.new_event_loop()
         hello = make_hello(engine_id, capabilities)
+        hello.engine_name = engine_name
         hello.max_context = max_context
+        hello.max_tokens_per_step = _STEP_TOKENS
         self._client = ControlClient(control, lambda: hello)
         self._threads = [threading.Thread(target=self._serve), threading.Thread(target=self._run)]
 
@@ -122,7 +132,7 @@ class ProfiledEngine:
         body = await http.json()
         asked = body["max_tokens"]
         assert len(body["prompt"]) + asked <= self._max_context
-        intent, _ = read_intent(body.get("vllm_xargs"))
+        intent, _ = read_intent(body.get(self._intent_field))
         number = next(self._numbers)
         info = RequestInfo(number, f"r{number}", intent.label, intent.max_draft, len(body["prompt"]))
         served = _Served(Request(info, self._traffic, info.prompt_tokens, asked, prompted=False), asked)

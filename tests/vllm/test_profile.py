@@ -86,6 +86,7 @@ def test_a_serving_engine_is_profiled(server: Server, controller: Controller, tm
             *("profile", "--engine-url", server.url, "--sidecar", controller.introspection),
             *("--operations", controller.operations, "--directory", str(tmp_path / "working")),
             *("--max-requests", str(REQUESTS), "--contexts", str(CONTEXT), "--repeats", "3"),
+            *("--prefill", "0"),
             *("--json", str(report)),
         )
     assert done.returncode == 0, done.stderr

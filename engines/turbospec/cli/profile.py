@@ -13,8 +13,8 @@ from turbospec.cli import operations
 from turbospec.engines.stage import command
 
 _DESCRIPTION = """\
-Measures how long a running engine's steps take, by requests, context and length, and keeps the result as a
-latency profile, from which controllers of such engines start.
+Measures how long a running engine's steps take, by requests, context, length and prompts beside them, and
+keeps the result as a latency profile, from which controllers of such engines start.
 
 The engine is not stopped: the sidecar sets its length, this command sends requests to its OpenAI endpoint,
 and the engine's own reports tell the times. Steps in which other requests take part are recognised and
@@ -27,6 +27,7 @@ It ends with a fit report: how well the cost model predicts cells that it was no
 
 _MOST_REQUESTS = 65_536  # the protocol's limit
 _MOST_CONTEXTS = 16
+_MOST_PREFILL = 8
 _MIN_REPEATS, _MAX_REPEATS = 3, 100  # with fewer it cannot be told which visit was disturbed
 _WIDTH = 160  # where no terminal says another one: a log wants whole lines
 _FORMATS = (".png", ".svg")
@@ -73,6 +74,13 @@ def add_parser(subparsers: Any) -> None:
         type=_contexts,
         metavar="N,N",
         help="lengths of the requests' prompts (default: three, up to the engine's limit or 8192)",
+    )
+    parser.add_argument(
+        "--prefill",
+        type=_prefill,
+        metavar="N,N",
+        help="tokens of the prompts that are computed beside decoding; 0: measure no such steps "
+        "(default: 128,512, as far as the engine's steps have room)",
     )
     parser.add_argument(
         "--repeats",
@@ -129,7 +137,7 @@ def _profile(args: argparse.Namespace, introspection: str, controller: operation
     options = Options(
         url=args.engine_url,
         engine_id=args.engine_id,
-        range=Range(args.max_requests, args.contexts),
+        range=Range(args.max_requests, args.contexts, args.prefill),
         repeats=args.repeats,
         restart=args.restart,
         directory=args.directory,
@@ -163,9 +171,17 @@ def _repeats(text: str) -> int:
 
 
 def _contexts(text: str) -> tuple[int, ...]:
-    values = sorted({_whole(part, 1, 1 << 30) for part in text.split(",")})
-    if len(values) > _MOST_CONTEXTS:
-        raise argparse.ArgumentTypeError(f"at most {_MOST_CONTEXTS} lengths, got {len(values)}")
+    return _lengths(text, 1, _MOST_CONTEXTS)
+
+
+def _prefill(text: str) -> tuple[int, ...]:
+    return tuple(tokens for tokens in _lengths(text, 0, _MOST_PREFILL) if tokens)
+
+
+def _lengths(text: str, low: int, most: int) -> tuple[int, ...]:
+    values = sorted({_whole(part, low, 1 << 30) for part in text.split(",")})
+    if len(values) > most:
+        raise argparse.ArgumentTypeError(f"at most {most} lengths, got {len(values)}")
     return tuple(values)
 
 

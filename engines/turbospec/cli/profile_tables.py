@@ -55,12 +55,15 @@ def details(profile: Profile, now: datetime) -> RenderableType:
         ("source", f"{profile.source.value}, by TurboSpec {profile.turbospec_version}"),
         ("cells", f"{summary.cells}, from {summary.steps} steps"),
     ]
+    decode = [cell for cell in profile.cells if not cell.prefill_tokens]
+    mixed = [cell for cell in profile.cells if cell.prefill_tokens]
     return Group(
         _rows(rows),
         Text("\nmilliseconds per step, by requests and proposal length (off: without the drafter);"),
-        Text("where cells differ in context, prompts or widths: median (lowest to highest);"),
+        Text("where cells differ in context or widths: median (lowest to highest);"),
         Text("-: not measured, so a controller extrapolates; steps: how many each rests on"),
-        _cells(profile.cells),
+        _cells(decode),
+        *([Text("the same of steps with prompts, of any size"), _cells(mixed)] if mixed else ()),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,9 +49,10 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Coverage:
-    """How far measurement reaches; beyond that the model extrapolates. `engine_...`: how far the engine does.
+    """How far measurement of decode steps reaches; beyond that the model extrapolates. `engine_...`: how far
+    the engine does.
 
-    Contexts are per request.
+    Contexts are per request. `prompt_tokens`: most that were measured beside decoding; 0: none.
     """
 
     requests: int
@@ -60,16 +61,16 @@ class Coverage:
     engine_target_tokens: int
     context: int
     engine_context: int
+    prompt_tokens: int
 
 
 @dataclass(frozen=True, slots=True)
 class FitReport:
-    """Held-out predictions of all decode cells. `prefill_cells` are measured too; the model has none such."""
+    """Held-out predictions of all cells."""
 
     held_out: tuple[HeldOut, ...]
     regions: tuple[Region, ...]
     coverage: Coverage
-    prefill_cells: int
 
     @property
     def overall(self) -> Region | None:
@@ -78,29 +79,42 @@ class FitReport:
 
 
 def fit(cells: Sequence[Cell], engine: Capabilities) -> LatencyModel:
-    """The cost model that a controller starts from with these decode cells."""
-    model = LatencyModel(engine)
+    """The cost model that a controller starts from with these cells.
+
+    They are at least one, and all of decode steps, or all of steps with prompts beside decoding.
+    """
+    model = LatencyModel(engine, mixed=bool(cells[0].prefill_tokens))
     model.seed([as_cost(cell) for cell in cells], same_engine=True)
     return model
 
 
 def predict(model: LatencyModel, cell: Cell) -> float:
-    """Seconds of a cell's steps."""
-    return float(model.step_seconds(np.array([float(cell.target_tokens)]), shape_of(as_cost(cell)))[0])
+    """Seconds of a cell's steps, with their prompts."""
+    cost = as_cost(cell)
+    if model.mixed:
+        return model.expected_seconds(cost.target_tokens, shape_of(cost))
+    return float(model.step_seconds(np.array([float(cost.target_tokens)]), shape_of(cost))[0])
 
 
 def evaluate(cells: Sequence[Cell], engine: Capabilities, max_context: int) -> FitReport:
-    """Fits the model to some of the cells, predicts the others, until each was held out once."""
+    """Fits a model to some of the cells, predicts the others, until each was held out once.
+
+    Cells of steps with prompts have a model of their own, as the controller has.
+    """
     decode = [cell for cell in cells if not cell.prefill_tokens]
-    held_out: list[HeldOut] = []
-    for others, fold in _folds(decode):
-        model = fit(others, engine)
-        held_out += [HeldOut(cell, predict(model, cell), _outside(cell, others)) for cell in fold]
+    mixed = [cell for cell in cells if cell.prefill_tokens]
+    held_out = [*_hold_out(decode, engine), *_hold_out(mixed, engine)]
     held_out.sort(key=lambda each: each.cell.coordinates)
     return FitReport(
-        tuple(held_out), tuple(_regions(held_out)), _coverage(decode, engine, max_context),
-        len(cells) - len(decode),
-    )  # fmt: skip
+        tuple(held_out), tuple(_regions(held_out)), _coverage(decode, mixed, engine, max_context)
+    )
+
+
+def _hold_out(cells: Sequence[Cell], engine: Capabilities) -> Iterator[HeldOut]:
+    for others, fold in _folds(cells):
+        model = fit(others, engine)
+        for cell in fold:
+            yield HeldOut(cell, predict(model, cell), _outside(cell, others))
 
 
 def _folds(cells: Sequence[Cell]) -> list[tuple[list[Cell], list[Cell]]]:
@@ -121,7 +135,7 @@ def _outside(cell: Cell, others: Sequence[Cell]) -> bool:
     alike = [other for other in others if mode_of(other) == mode_of(cell)]
     return not alike or any(
         not min(map(measure, alike)) <= measure(cell) <= max(map(measure, alike))
-        for measure in (_requests, _tokens, _context)
+        for measure in (_requests, _tokens, _context, _prompt_tokens)
     )
 
 
@@ -135,7 +149,9 @@ def _regions(held_out: Sequence[HeldOut]) -> list[Region]:
         by_name["off" if cell.drafter_skipped else f"length {cell.proposal_length:>2}"].append(error)
         if cell.ragged:
             by_name["ragged"].append(error)
-    order = {"all": 0, "inside": 1, "extrapolated": 2, "off": 4, "ragged": 6}
+        if cell.prefill_tokens:
+            by_name["with prompts"].append(error)
+    order = {"all": 0, "inside": 1, "extrapolated": 2, "off": 4, "ragged": 6, "with prompts": 7}
 
     def place(name: str) -> tuple[int, str]:
         return order.get(name, 3 if "request" in name else 5), name
@@ -146,14 +162,17 @@ def _regions(held_out: Sequence[HeldOut]) -> list[Region]:
     ]
 
 
-def _coverage(cells: Sequence[Cell], engine: Capabilities, max_context: int) -> Coverage:
+def _coverage(
+    decode: Sequence[Cell], mixed: Sequence[Cell], engine: Capabilities, max_context: int
+) -> Coverage:
     return Coverage(
-        requests=max(map(_requests, cells), default=0),
+        requests=max(map(_requests, decode), default=0),
         engine_requests=engine.max_batch,
-        target_tokens=max(map(_tokens, cells), default=0),
+        target_tokens=max(map(_tokens, decode), default=0),
         engine_target_tokens=engine.max_batch * (1 + engine.max_length),
-        context=round(max(map(_context, cells), default=0)),
+        context=round(max(map(_context, decode), default=0)),
         engine_context=max_context,
+        prompt_tokens=max(map(_prompt_tokens, mixed), default=0),
     )
 
 
@@ -167,7 +186,11 @@ def _requests(cell: Cell) -> int:
 
 
 def _tokens(cell: Cell) -> int:
-    return cell.target_tokens
+    return cell.target_tokens - cell.prefill_tokens
+
+
+def _prompt_tokens(cell: Cell) -> int:
+    return cell.prefill_tokens
 
 
 def _context(cell: Cell) -> float:

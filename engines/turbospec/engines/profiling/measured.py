@@ -7,12 +7,12 @@ from collections.abc import Hashable, Sequence
 from statistics import median
 
 from turbospec.engines.profiling.plan import Load, PlannedCell
-from turbospec.engines.profiling.sorting import Verdict, bucket, prefill_kind
+from turbospec.engines.profiling.sorting import Verdict, bucket
 from turbospec.engines.profiling.statistics import LEAST_VISITS, known, spread, uncertainty
 from turbospec.sidecar.profiles.profile import Cell
 
 Visit = tuple[Cell, ...]
-"""What one visit measured, a cell for each kind of step; at least one without prompts."""
+"""What one visit measured, a cell for each kind of step."""
 
 # A kind of steps that was met less often is an accident of one visit.
 _LEAST_STEPS = 5
@@ -43,7 +43,7 @@ class Measured:
 
     def _seen(self, cell: PlannedCell) -> tuple[list[float], list[float], int]:
         """Times and spreads of a cell's visits, and how many steps they had."""
-        groups = [max(_decoding(visit), key=lambda group: group.steps) for visit in self.visits[cell]]
+        groups = [max(visit, key=lambda group: group.steps) for visit in self.visits[cell]]
         return (
             [group.seconds for group in groups],
             [group.spread_seconds for group in groups],
@@ -53,7 +53,10 @@ class Measured:
     def reachable(self, load: Load) -> bool:
         """Whether the engine can run a load, for all that is known: not where a smaller one did not fit."""
         return not any(
-            small.requests <= load.requests and small.context <= load.context for small in self.unreachable
+            small.requests <= load.requests
+            and small.context <= load.context
+            and small.prefill <= load.prefill
+            for small in self.unreachable
         )
 
     def due(self, cell: PlannedCell, repeat: int) -> bool:
@@ -77,17 +80,12 @@ class Measured:
             for visit in visits:
                 for group in visit:
                     tokens = bucket(group.target_tokens, _COUNTS_PER_OCTAVE)
-                    own = (planned, tokens, group.ragged)
-                    kinds[prefill_kind(group) if group.prefill_tokens else own].append(group)
+                    kinds[planned, tokens, group.ragged].append(group)
         merged = [_merged(groups) for groups in kinds.values()]
         # Where kinds meet in their mean counts, what rests on most steps stays.
         merged.sort(key=lambda cell: cell.steps)
         unique = {cell.coordinates: cell for cell in merged if cell.steps >= _LEAST_STEPS}
         return tuple(unique[coordinates] for coordinates in sorted(unique))
-
-
-def _decoding(visit: Visit) -> list[Cell]:
-    return [group for group in visit if not group.prefill_tokens]
 
 
 def _merged(groups: Sequence[Cell]) -> Cell:
@@ -104,7 +102,7 @@ def _merged(groups: Sequence[Cell]) -> Cell:
     requests, prefill = mean("requests"), mean("prefill_tokens")
     return Cell(
         requests=requests,
-        target_tokens=max(mean("target_tokens"), requests, prefill),
+        target_tokens=max(mean("target_tokens"), requests + prefill),
         context_tokens=mean("context_tokens"),
         prefill_tokens=prefill,
         proposal_length=groups[0].proposal_length,

@@ -19,6 +19,8 @@ _CONTEXTS = 3
 _SHORTEST_CONTEXT = 128
 # Longer prompts take long to compute, many times over; who serves them asks for them.
 _LONGEST_CONTEXT = 8192
+# Two sizes tell what a prompt's token costs from what it costs to have any beside decoding.
+_PREFILL = (128, 512)
 _SEED = "profile"
 
 
@@ -42,16 +44,20 @@ class Mode:
 class Load:
     """What is sent: so many `requests` at once, each with a prompt of `context` tokens.
 
-    `ragged`: every second one is capped at one draft less, so that their widths differ.
+    `ragged`: every second one is capped at one draft less, so that their widths differ. `prefill`: while they
+    decode, prompts of so many tokens come one after the other; 0: none.
     """
 
     requests: int
     context: int
     ragged: bool = False
+    prefill: int = 0
 
     def __str__(self) -> str:
         plural = "s" if self.requests > 1 else ""
-        return f"{self.requests} request{plural} at context {self.context}{', ragged' if self.ragged else ''}"
+        beside = f" beside prompts of {self.prefill}" if self.prefill else ""
+        ragged = ", ragged" if self.ragged else ""
+        return f"{self.requests} request{plural} at context {self.context}{beside}{ragged}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -64,14 +70,21 @@ class PlannedCell:
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """What a person asks for; None: what the engine allows. `contexts` are tokens of each prompt."""
+    """What a person asks for; None: what the engine allows. `contexts` are tokens of each prompt, `prefill`
+    those of prompts beside decoding, besides none."""
 
     max_requests: int | None = None
     contexts: tuple[int, ...] | None = None
+    prefill: tuple[int, ...] | None = ()
 
 
-def make_grid(engine: Capabilities, max_context: int, wanted: Range) -> tuple[PlannedCell, ...]:
-    """The cells. Raises OptionError where more is wanted than the engine has."""
+def make_grid(
+    engine: Capabilities, max_context: int, wanted: Range, step_tokens: int = 0
+) -> tuple[PlannedCell, ...]:
+    """The cells. `step_tokens`: most tokens of one step, prompts' included; 0: not known.
+
+    Raises OptionError where more is wanted than the engine has.
+    """
     most = engine.max_batch if wanted.max_requests is None else wanted.max_requests
     if most > engine.max_batch:
         raise OptionError(
@@ -103,7 +116,44 @@ def make_grid(engine: Capabilities, max_context: int, wanted: Range) -> tuple[Pl
             for requests in _doubling(most)[1:]
             for context in contexts
         ]
+    cells += [
+        PlannedCell(load, mode)
+        for load in _beside_prompts(engine, wanted.prefill, most, contexts, (max_context, step_tokens))
+        for mode in modes
+    ]
     return tuple(cells)
+
+
+def _beside_prompts(
+    engine: Capabilities,
+    wanted: Sequence[int] | None,
+    most: int,
+    contexts: Sequence[int],
+    limits: tuple[int, int],
+) -> list[Load]:
+    """Loads of steps that compute a prompt whole, at the shortest and the longest context: they take longer
+    than others, and what a token of context costs needs no third point. `limits`: tokens of a context, and of
+    a step (0: not known)."""
+    max_context, step_tokens = limits
+    width = 1 + max(engine.candidate_lengths)
+    limit = max_context - 1
+    if step_tokens:
+        limit = min(limit, step_tokens - width)
+    if wanted and engine.max_batch == 1:
+        raise OptionError("--prefill: only 0, for this engine runs one request at a time")
+    if wanted and max(wanted) > limit:
+        raise OptionError(
+            f"--prefill: at most {limit}, what a step of the engine computes beside one request, "
+            f"not {max(wanted)}"
+        )
+    # A prompt needs a place in the batch beside the requests, and its tokens beside theirs.
+    return [
+        Load(requests, context, prefill=tokens)
+        for requests in _doubling(min(most, engine.max_batch - 1))
+        for context in sorted({min(contexts), max(contexts)})
+        for tokens in (_PREFILL if wanted is None else wanted)
+        if tokens <= limit and (not step_tokens or requests * width + tokens <= step_tokens)
+    ]
 
 
 def room(length: int) -> int:
@@ -136,6 +186,6 @@ def waves(cells: Sequence[PlannedCell], repeat: int) -> list[tuple[Load, tuple[P
 
 
 def _doubling(most: int) -> list[int]:
-    """1, 2, 4, ... and `most`."""
+    """1, 2, 4, ... and `most`; nothing for 0."""
     powers = [1 << i for i in range(most.bit_length())]
-    return powers if powers[-1] == most else [*powers, most]
+    return sorted({*powers, most} - {0})

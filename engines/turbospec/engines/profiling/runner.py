@@ -54,7 +54,7 @@ def run(options: Options, sidecar: Sidecar, console: Console) -> Profile:
         raise OptionError(
             "--output: is needed, for this sidecar keeps no profiles (turbospec serve --profiles-directory)"
         )
-    grid = make_grid(target.capabilities, target.max_context, options.range)
+    grid = make_grid(target.capabilities, target.max_context, options.range, target.step_tokens)
     working = WorkingFile(options.directory, target.key)
     if options.restart:
         working.remove()

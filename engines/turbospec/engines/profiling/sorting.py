@@ -1,4 +1,7 @@
-"""Which reported steps belong to a cell: undisturbed ones of our own requests, at the length asked for."""
+"""Which reported steps belong to a cell: of our own requests, at the length asked for, and undisturbed.
+
+Prompts disturb all cells but those that are about them.
+"""
 
 from __future__ import annotations
 
@@ -50,6 +53,7 @@ class Verdict(Enum):
     FOREIGN = "with requests of others"
     UNTIMED = "without a time of its own"
     PREFILL = "with prompts"
+    NO_PROMPT = "without the prompts that were to be measured"
     DISTURBED = "disturbed"
     PARTIAL = "with fewer requests"
     OTHER_LENGTH = "at another length"
@@ -65,7 +69,6 @@ class Sorter:
         self.cell = cell
         self._proposal_settable = proposal_settable
         self._passing = _PASSING_STEPS
-        # By kind; those with prompts are not of the cell.
         self._kept: defaultdict[Hashable, list[Step]] = defaultdict(list)
         self.counts: Counter[Verdict] = Counter()
 
@@ -79,8 +82,6 @@ class Sorter:
         self.counts[verdict] += step.steps
         if verdict is Verdict.MEASURED:
             self._kept[bucket(step.target_tokens, _COUNTS_PER_OCTAVE), step.ragged].append(step)
-        elif verdict is Verdict.PREFILL:
-            self._kept[prefill_kind(step)].append(step)
         return verdict
 
     def groups(self) -> tuple[Cell, ...]:
@@ -92,9 +93,12 @@ class Sorter:
             return Verdict.UNTIMED
         if step.labelled_requests < step.requests:
             return Verdict.FOREIGN
-        if step.disturbances:
-            return Verdict.PREFILL if step.disturbances == {PREFILL} else Verdict.DISTURBED
-        if not step.requests == step.decoding_requests == self.cell.load.requests:
+        if step.disturbances - {PREFILL}:
+            return Verdict.DISTURBED
+        load, prompts = self.cell.load, PREFILL in step.disturbances
+        if prompts and not load.prefill:
+            return Verdict.PREFILL
+        if step.decoding_requests != load.requests or (step.requests != load.requests and not prompts):
             return Verdict.PARTIAL
         if step.labelled_unready_requests and self.cell.mode.length:
             return Verdict.UNREADY
@@ -103,7 +107,7 @@ class Sorter:
         if self._passing:
             self._passing -= 1
             return Verdict.PASSING
-        return Verdict.MEASURED
+        return Verdict.NO_PROMPT if load.prefill and not prompts else Verdict.MEASURED
 
     def _as_asked(self, step: Step) -> bool:
         mode = self.cell.mode
@@ -116,21 +120,13 @@ def bucket(count: int, per_octave: int) -> int:
     return round(per_octave * math.log2(count)) if count else -1
 
 
-def prefill_kind(step: Step | Cell) -> Hashable:
-    """What steps with prompts have in common that are measured as one: counts within a doubling."""
-    counts = (step.requests, step.prefill_tokens, step.context_tokens)
-    return (
-        *(bucket(count, 1) for count in counts), step.proposal_length, step.ragged, step.drafter_skipped
-    )  # fmt: skip
-
-
 def _grouped(steps: Sequence[Step]) -> Cell:
     seconds = [step.seconds for step in steps if step.seconds is not None]
-    requests = round(fmean(step.requests for step in steps))
+    requests = steps[0].decoding_requests
     prefill = round(fmean(step.prefill_tokens for step in steps))
     return Cell(
         requests=requests,
-        target_tokens=max(round(fmean(step.target_tokens for step in steps)), requests, prefill),
+        target_tokens=max(round(fmean(step.target_tokens for step in steps)), requests + prefill),
         context_tokens=round(fmean(step.context_tokens for step in steps)),
         prefill_tokens=prefill,
         proposal_length=steps[0].proposal_length,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections import Counter
 from collections.abc import Sequence
 from enum import Enum
 from typing import Protocol
@@ -24,6 +23,8 @@ from turbospec.engines.profiling.wave import Wave
 # should not outgrow what the cells are called after.
 _LEAST_OUTPUT = 256
 _OUTPUT_PER_CONTEXT = 4
+# A prompt comes when the one before it was answered: in every second or third step.
+_STEPS_PER_PROMPT = 3
 # A visit is given up after so many steps with requests of others, the run after so many at another length.
 _FOREIGN_PATIENCE = 25 * VISIT_STEPS
 _LENGTH_PATIENCE = 12 * VISIT_STEPS
@@ -32,7 +33,8 @@ _SPOILED_PATIENCE = 8
 # The longest silence between two reports is a step with a long prompt.
 _SILENCE_SECONDS = 60.0
 _TELLTALE_SECONDS = 10.0
-_WAVES_PER_VISIT = 3
+# A visit is given up after so many waves of requests in a row that ended without a step to measure.
+_VAIN_WAVES = 3
 # Between two waves: until a step without our requests, or silence for as long as a few steps.
 _LEAVING_SECONDS, _LEAVING_STEPS = 0.2, 4
 
@@ -99,18 +101,23 @@ class Survey:
         cells: Sequence[PlannedCell],
     ) -> None:
         left = [Sorter(cell, proposal_settable=self._target.capabilities.proposal_settable) for cell in cells]
-        waves_used: Counter[PlannedCell] = Counter()
+        made = 0
+        vain_waves = 0
         while left and self._measured.reachable(load):
-            cell = left[0].cell
-            self._set_policy(cell)
-            async with self._wave(session, load, f"{self._label}/{repeat}/{cell}/{waves_used[cell]}") as wave:
+            visit = left[0]
+            had = visit.counts[Verdict.MEASURED]
+            self._set_policy(visit.cell)
+            # Every wave has prompts of its own: the engine's cache must not know them.
+            async with self._wave(session, load, f"{self._label}/{repeat}/{load}/{made}") as wave:
                 ending = await self._run_wave(steps, wave, left)
+            made += 1
             await self._left_alone(steps)
-            if ending is Ending.REQUESTS_ENDED:
-                waves_used[left[0].cell] += 1
-                if waves_used[left[0].cell] == _WAVES_PER_VISIT:
-                    ending = Ending.SPOILED if left[0].counts[Verdict.FOREIGN] else Ending.NO_PLACE
-                    self._finish(left.pop(0), ending)
+            vain = ending is Ending.REQUESTS_ENDED and visit is left[0]
+            vain_waves = vain_waves + 1 if vain and visit.counts[Verdict.MEASURED] == had else 0
+            if vain_waves == _VAIN_WAVES:
+                ending = Ending.SPOILED if visit.counts[Verdict.FOREIGN] else Ending.NO_PLACE
+                self._finish(left.pop(0), ending)
+                vain_waves = 0
 
     async def _run_wave(self, steps: Steps, wave: Wave, left: list[Sorter]) -> Ending:
         """Makes visits, taken off `left`, until one does not come to its end; how the last one ended.
@@ -143,7 +150,8 @@ class Survey:
                 )
 
     def _wave(self, session: aiohttp.ClientSession, load: Load, seed: str) -> Wave:
-        output = max(_LEAST_OUTPUT, load.context // _OUTPUT_PER_CONTEXT, room(self._longest))
+        steps = _STEPS_PER_PROMPT if load.prefill else 1
+        output = max(_LEAST_OUTPUT, load.context // _OUTPUT_PER_CONTEXT, steps * room(self._longest))
         return Wave(
             session,
             self._target.url,
@@ -151,6 +159,7 @@ class Survey:
             load,
             min(output, self._target.max_context - load.context),
             label=self._label,
+            intent_field=self._target.intent_field,
             longest=self._longest,
             seed=seed,
         )

@@ -83,7 +83,8 @@ def _regions(report: FitReport) -> Table:
 
 def _worst(report: FitReport) -> Table:
     table = Table(box=box.SIMPLE_HEAD)
-    for heading in ("requests", "length", "context each", "measured ms", "predicted ms", "error"):
+    headings = ("requests", "length", "context each", "prompt", "measured ms", "predicted ms", "error")
+    for heading in headings:
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     for each in sorted(report.held_out, key=lambda held: -abs(held.error))[:_WORST_SHOWN]:
@@ -98,6 +99,7 @@ def _row(each: HeldOut) -> tuple[str, ...]:
         str(cell.requests),
         "off" if cell.drafter_skipped else str(cell.proposal_length),
         f"{cell.context_tokens / cell.requests:.0f}",
+        str(cell.prefill_tokens or "-"),
         f"{1e3 * cell.seconds:.4g}",
         f"{1e3 * each.predicted_seconds:.4g}",
         f"{each.error:+.1%}",
@@ -118,5 +120,5 @@ def _extrapolation(report: FitReport) -> Iterator[str]:
     ]
     if beyond:
         yield f"The model extrapolates at {'; '.join(beyond)}."
-    if report.prefill_cells:
-        yield f"{report.prefill_cells} cells of steps with prompts are kept too; the model does not use them."
+    if not coverage.prompt_tokens:
+        yield "Steps with prompts were not measured: predictions of these start from steps without."

@@ -18,7 +18,7 @@ _CALL_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class Target:
     """One engine. `url`: its OpenAI endpoint without /v1; `served_model`: what that calls its model;
-    `policy`: the one in force before."""
+    `policy`: the one in force before; `step_tokens`: most of one step, prompts' included, 0 if not known."""
 
     engine_id: str
     rank: int
@@ -27,7 +27,13 @@ class Target:
     policy: str
     capabilities: Capabilities
     max_context: int
+    step_tokens: int
     key: ProfileKey
+
+    @property
+    def intent_field(self) -> str:
+        """The field of a request's body where this engine's adapter looks for a label and a cap."""
+        return "custom_params" if self.key.engine_name == "sglang" else "vllm_xargs"
 
 
 def find_target(sidecar: Sidecar, url: str, engine_id: str | None) -> Target:
@@ -59,6 +65,7 @@ def find_target(sidecar: Sidecar, url: str, engine_id: str | None) -> Target:
         policy=summary.policy,
         capabilities=_capabilities(state),
         max_context=state.identity.max_context,
+        step_tokens=state.identity.max_tokens_per_step,
         key=_key(state),
     )
 

@@ -16,7 +16,7 @@ from turbospec.sidecar.profiles.key import ProfileKey
 from turbospec.sidecar.profiles.profile import Cell
 
 _FORMAT = "turbospec.profiling"
-_VERSION = 1
+_VERSION = 2
 _MOST_BYTES = 64 * 1024 * 1024
 
 
@@ -74,6 +74,6 @@ class WorkingFile:
 
 def _visit(groups: Any) -> Visit:
     visit = tuple(Cell(**group) for group in groups)
-    if not any(not group.prefill_tokens and group.steps > 0 and group.seconds > 0 for group in visit):
+    if not any(group.steps > 0 and group.seconds > 0 for group in visit):
         raise ValueError("a visit without steps")
     return visit

@@ -48,8 +48,8 @@ class Cell:
     """Steps of one kind and how long they took.
 
     `target_tokens` are all tokens of the target's pass, `prefill_tokens` those of them that are prompts';
-    `requests` are those that decode, and `context_tokens` is their total. `ragged`: the requests had different widths. `steps` were
-    measured; `seconds` is their robust location and `spread_seconds` their robust spread.
+    `requests` are those that decode, and `context_tokens` is their total. `ragged`: widths differed.
+    `steps` were measured; `seconds` is their robust location and `spread_seconds` their robust spread.
     """
 
     requests: int

@@ -2,7 +2,8 @@
 
 All but the last are fitted by least squares of relative errors, without prior; the last is the controller's
 own model, prior included, as it starts from a profile. Where an engine has captured graph sizes, all forms
-count padded tokens, so that the comparison is of forms and not of who was told.
+count padded tokens, so that the comparison is of forms and not of who was told. Cells are all of decode
+steps, or all of steps with prompts beside decoding.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ Predict = Callable[[Cell], float]
 """Seconds of a cell's steps."""
 _RAMP = "target_tokens"  # how names of the token curve's features begin
 # Of some engines only: they are in every form, since no form could do without.
-_MODES = ("drafter_runs", "ragged_step")
+_MODES = ("drafter_runs", "ragged_step", "prompt_tokens")
 
 
 class Form(Protocol):
@@ -62,11 +63,11 @@ class Combination:
         return int(np.count_nonzero(self._rows(cells, engine).any(axis=0)))
 
     def _rows(self, cells: Sequence[Cell], engine: Capabilities) -> FloatArray:
-        known = CostFeatures(engine)
+        known = _features(cells, engine)
         return np.array([self._row(cell, known) for cell in cells])
 
     def _row(self, cell: Cell, known: CostFeatures) -> list[float]:
-        values = known.row(cell.target_tokens, shape_of(as_cost(cell))).tolist()
+        values = _row(cell, known).tolist()
         named = dict(zip(known.names, values, strict=True))
         ramps = [value for name, value in named.items() if name.startswith(_RAMP)]
         passes = named["first_draft_pass"] + named["further_draft_passes"]
@@ -86,9 +87,18 @@ class Controller:
         return lambda cell: controllers.predict(model, cell)
 
     def size(self, cells: Sequence[Cell], engine: Capabilities) -> int:
-        known = CostFeatures(engine)
-        rows = [known.row(cell.target_tokens, shape_of(as_cost(cell))) for cell in cells]
+        known = _features(cells, engine)
+        rows = [_row(cell, known) for cell in cells]
         return int(np.count_nonzero(np.any(rows, axis=0)))
+
+
+def _features(cells: Sequence[Cell], engine: Capabilities) -> CostFeatures:
+    return CostFeatures(engine, mixed=bool(cells[0].prefill_tokens))
+
+
+def _row(cell: Cell, known: CostFeatures) -> FloatArray:
+    cost = as_cost(cell)
+    return known.row(cost.target_tokens, shape_of(cost))
 
 
 _LINEAR = ("step", "context_tokens", "requests", "draft_passes")

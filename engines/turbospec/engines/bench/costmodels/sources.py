@@ -20,7 +20,11 @@ _COLUMNS = ("requests", "proposal_length", "drafter_skipped", "context_tokens", 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Decode cells of one kind of engine, and what of that engine the forms need to know."""
+    """Cells of one kind of engine, and what of that engine the forms need to know.
+
+    Either all are of decode steps, or all of steps with prompts beside decoding: these have a model of their
+    own.
+    """
 
     name: str
     engine: Capabilities
@@ -34,20 +38,22 @@ def read(path: Path) -> list[Source]:
             found = sorted(path.glob(f"*{SUFFIX}"))
             if not found:
                 raise OptionError(f"--profile: no profile (*{SUFFIX}) in {path}")
-            return [_of_profile(file) for file in found]
-        return [_of_table(path) if path.suffix == ".csv" else _of_profile(path)]
+            return [source for file in found for source in _of_profile(file)]
+        return [_of_table(path)] if path.suffix == ".csv" else _of_profile(path)
     except OSError as error:
         raise OptionError(f"--profile: {path}: {error.strerror}") from error
 
 
-def of_profile(profile: Profile) -> Source:
-    """Its decode cells: steps with prompts are in no form."""
-    key = profile.key
-    cells = tuple(cell for cell in profile.cells if not cell.prefill_tokens)
-    return Source(f"{key.slug}-{key.profile_id}", _engine(key), cells)
+def of_profile(profile: Profile) -> list[Source]:
+    """Its decode cells, and those with prompts, where it has such."""
+    name, engine = f"{profile.key.slug}-{profile.key.profile_id}", _engine(profile.key)
+    decode = tuple(cell for cell in profile.cells if not cell.prefill_tokens)
+    mixed = tuple(cell for cell in profile.cells if cell.prefill_tokens)
+    found = [Source(name, engine, decode), Source(f"{name}, with prompts", engine, mixed)]
+    return [source for source in found if source.cells]
 
 
-def _of_profile(path: Path) -> Source:
+def _of_profile(path: Path) -> list[Source]:
     with path.open("rb") as file:
         data = file.read(MOST_BYTES + 1)
     try:
