@@ -16,6 +16,7 @@ from turbospec.engines.profiling.errors import OptionError, ProfilingError
 from turbospec.engines.profiling.fit import evaluate
 from turbospec.engines.profiling.measured import Measured
 from turbospec.engines.profiling.plan import (
+    RESERVED_TOKENS,
     VISIT_STEPS,
     Load,
     Mode,
@@ -62,11 +63,11 @@ def test_more_than_the_engine_has_is_refused_by_option_and_limit() -> None:
         OptionError, match=r"^--max-requests: at most 12, the engine's largest batch, not 13$"
     ):
         make_grid(ENGINE, 4096, Range(max_requests=13))
-    longest = 4096 - room(4)
+    longest = 4096 - RESERVED_TOKENS - room(4)
     with pytest.raises(OptionError, match=rf"^--contexts: at most {longest}, .* not {longest + 1}$"):
         make_grid(ENGINE, 4096, Range(contexts=(1, longest + 1)))
     with pytest.raises(OptionError, match="too short"):
-        make_grid(ENGINE, room(4), Range())
+        make_grid(ENGINE, room(4) + RESERVED_TOKENS, Range())
     assert make_grid(ENGINE, 4096, Range(contexts=(longest,)))
 
 

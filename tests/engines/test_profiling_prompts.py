@@ -10,7 +10,6 @@ from types import SimpleNamespace
 from typing import cast
 
 import pytest
-from support.profiled_engine import ProfiledEngine
 from support.profiles import profile
 from support.profiling import COSTS, arguments, check_costs, here, live, stored
 from support.scripted.costs import Costs, Shape, linear
@@ -23,7 +22,7 @@ from support.serving import Server
 from turbospec.engines.profiling.errors import OptionError
 from turbospec.engines.profiling.fit import evaluate
 from turbospec.engines.profiling.measured import Measured
-from turbospec.engines.profiling.plan import Load, Mode, PlannedCell, Range, make_grid
+from turbospec.engines.profiling.plan import RESERVED_TOKENS, Load, Mode, PlannedCell, Range, make_grid, room
 from turbospec.engines.profiling.sorting import Sorter, Step, Verdict
 from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.mixed import LEAST_STEPS
@@ -289,12 +288,14 @@ def test_an_engine_without_a_place_for_prompts_is_measured_without(server: Serve
 def test_requests_say_what_they_want_where_the_engine_looks(
     server: Server, tmp_path: Path, name: str, field: str
 ) -> None:
-    """Requests whose label does not arrive would be anybody's, and nothing would be measured."""
-    engine = live(
-        server, name, capabilities=capabilities(1, max_batch=1), engine_name=name, intent_field=field
-    )
-    with cast(ProfiledEngine, engine):
+    """Requests whose label does not arrive would be anybody's, and nothing would be measured; nor would it be
+    where they ask for more than the engine gives."""
+    only = capabilities(1, max_batch=1)
+    engine = live(server, name, capabilities=only, engine_name=name, intent_field=field, max_context=400)
+    with engine:
         report = tmp_path / "report.json"
-        done = here(*arguments(server, engine, tmp_path, "--engine-id", name, "--json", str(report)))
+        longest = str(400 - RESERVED_TOKENS - room(1))
+        command = arguments(server, engine, tmp_path, "--engine-id", name, "--contexts", longest)
+        done = here(*command, "--json", str(report))
         assert done.returncode == 0, done.stderr
     assert json.loads(report.read_text())["not_measured"] == []

@@ -30,6 +30,7 @@ from turbospec.v1 import speculation_pb2 as pb
 
 MODEL = "stated"
 _STEP_SECONDS = 0.002
+_RESERVED_TOKENS = 2
 # Prompts are computed whole, whatever their length.
 _STEP_TOKENS = 1 << 16
 
@@ -131,7 +132,8 @@ class ProfiledEngine:
     async def _complete(self, http: web.Request) -> web.StreamResponse:
         body = await http.json()
         asked = body["max_tokens"]
-        assert len(body["prompt"]) + asked <= self._max_context
+        # Others answer such a request with an error, or cut it short.
+        assert len(body["prompt"]) + asked <= self._max_context - _RESERVED_TOKENS
         intent, _ = read_intent(body.get(self._intent_field))
         number = next(self._numbers)
         info = RequestInfo(number, f"r{number}", intent.label, intent.max_draft, len(body["prompt"]))

@@ -14,6 +14,9 @@ VISIT_STEPS = 16
 # Steps of a visit that are not measured: a new length takes effect within two or three.
 SPARE_STEPS = 8
 
+RESERVED_TOKENS = 2
+"""Of an engine's context: SGLang cuts a request short that would fill the last two."""
+
 # Decoding costs grow slowly with context: three points over the range of usual prompts say how.
 _CONTEXTS = 3
 _SHORTEST_CONTEXT = 128
@@ -91,11 +94,11 @@ def make_grid(
             f"--max-requests: at most {engine.max_batch}, the engine's largest batch, not {most}"
         )
     lengths = engine.candidate_lengths
-    longest_prompt = max_context - room(max(lengths))
+    longest_prompt = max_context - RESERVED_TOKENS - room(max(lengths))
     if longest_prompt < 1:
         raise OptionError(
             f"the engine's context of {max_context} tokens is too short: a visit to a cell takes "
-            f"{room(max(lengths))} besides the prompt"
+            f"{room(max(lengths)) + RESERVED_TOKENS} besides the prompt"
         )
     contexts = wanted.contexts or default_contexts(longest_prompt)
     if max(contexts) > longest_prompt:

@@ -13,7 +13,7 @@ from turbospec.engines.load import open_session
 from turbospec.engines.profiling.errors import ProfilingError
 from turbospec.engines.profiling.measured import Measured
 from turbospec.engines.profiling.patience import Patience
-from turbospec.engines.profiling.plan import VISIT_STEPS, Load, PlannedCell, room, waves
+from turbospec.engines.profiling.plan import RESERVED_TOKENS, VISIT_STEPS, Load, PlannedCell, room, waves
 from turbospec.engines.profiling.sidecar import Sidecar, Steps
 from turbospec.engines.profiling.sorting import Sorter, Step, Verdict
 from turbospec.engines.profiling.target import Target
@@ -157,7 +157,7 @@ class Survey:
             self._target.url,
             self._target.served_model,
             load,
-            min(output, self._target.max_context - load.context),
+            min(output, self._target.max_context - RESERVED_TOKENS - load.context),
             label=self._label,
             intent_field=self._target.intent_field,
             longest=self._longest,
