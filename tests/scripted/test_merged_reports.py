@@ -16,6 +16,7 @@ from turbospec.sidecar.core.controller import EngineController
 # Steps so short that as many as decisions allow fit into the time between two reports.
 SHORT = Costs(linear(0.006, 0.0003), draft_pass=0.0008)
 GOOD, POOR = AGREEING.hazards, (0.1,)
+LONG = 1_000_000
 # Of 200 steps; where each is reported there are as many.
 MOST_REPORTS = 100
 # The drafter is skipped under the first two, the others draft. With one request its length stays the same.
@@ -33,8 +34,15 @@ EVERY_POLICY = pytest.mark.parametrize(
 
 def world(hazards: tuple[float, ...], requests: int, *, seed: int = 1, **machine: object) -> World:
     """Requests are long: one that enters or leaves ends a report."""
-    traffic = TrafficClass(hazards, output_tokens=1_000_000)
+    traffic = TrafficClass(hazards, output_tokens=LONG)
     return world_of(SHORT, [traffic], requests, seed=seed, prefill=False, deep_off=True, **machine)
+
+
+def check(engine: DirectEngine) -> None:
+    """Predictions hold for one more step like the newest."""
+    newest = engine.recording.steps[-1].shape
+    error = error_at(newest, engine.controller, engine.world)
+    check_predictions({newest.proposal_length: error})
 
 
 @pytest.mark.parametrize("factor", [1.3, 1 / 1.3], ids=["slower", "faster"])
@@ -44,11 +52,6 @@ def test_a_shift_of_speed_is_followed_within_200_steps(
 ) -> None:
     """The machine gets 30% slower or faster, at any moment between two reports: 200 steps later predictions
     hold again to 5% for what the engine does. Right after the shift they do not, which this check sees."""
-
-    def check(engine: DirectEngine) -> None:
-        newest = engine.recording.steps[-1].shape
-        error = error_at(newest, engine.controller, engine.world)
-        check_predictions({newest.proposal_length: error})
 
     for seed, at in ((1, 600), (2, 603), (3, 607)):
         engine_world = world(hazards, requests, seed=seed, speed=shift(at, factor))
@@ -61,6 +64,32 @@ def test_a_shift_of_speed_is_followed_within_200_steps(
         engine.run(200)
         assert engine.reports < MOST_REPORTS
         check(engine)
+
+
+@pytest.mark.parametrize("factor", [1.3, 1 / 1.3], ids=["slower", "faster"])
+@pytest.mark.parametrize(
+    ("policy", "requests"), [("static:3", 8), ("turbospec-2024", 8), ("goodput", 8), ("goodput", 1)]
+)
+@pytest.mark.parametrize(
+    "traffic",
+    [
+        [TrafficClass(GOOD, availability=0.5, output_tokens=LONG)],
+        [TrafficClass(GOOD, output_tokens=LONG), TrafficClass(GOOD, output_tokens=LONG, max_draft=1)],
+    ],
+    ids=["drafts now and then", "a caller's cap"],
+)
+def test_it_is_followed_where_steps_differ(
+    traffic: list[TrafficClass], policy: str, requests: int, factor: float
+) -> None:
+    """Where drafters find nothing at times, or callers cap some requests, the steps of a report differ, and
+    no time can be learned of it: then some steps are reported one by one."""
+    engine_world = world_of(SHORT, traffic, requests, prefill=False, speed=shift(600, factor))
+    engine = DirectEngine(engine_world, EngineController(engine_world.capabilities, policy), keeps_back=True)
+    engine.run(599)
+    with pytest.raises(AssertionError):
+        check(engine)
+    engine.run(200)
+    check(engine)
 
 
 def twins_with(policy: str, hazards: tuple[float, ...], requests: int, slow: dict[int, SlowStep]) -> Twins:

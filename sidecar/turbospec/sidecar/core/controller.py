@@ -90,6 +90,7 @@ class EngineController:
         for info in obs.opened:
             self._admit(info)
         timed = self._learn_time(obs)
+        self._steadiness.observe(obs.steps, timed=timed)
         self._learn_drafts(obs)
         self._requests.observe(obs)
         self._policy.observe(obs, timed=timed)

@@ -30,6 +30,12 @@ class Steadiness:
         self._newest: Decision | None = None
         self._repeats = 0
 
+    def observe(self, steps: int, *, timed: bool) -> None:
+        """Takes a report of so many steps. `timed`: the cost model learned from it."""
+        if steps > 1 and not timed:
+            # Of steps that were not alike no time is learned, so that some come one by one in between.
+            self._repeats = min(self._repeats, STEADY_DECISIONS - STEADY_STEPS - 1)
+
     def report_steps(self, decision: Decision, *, off_known: bool) -> int:
         """Takes the next decision. `off_known`: what steps without the drafter take was measured."""
         newest, self._newest = self._newest, decision
