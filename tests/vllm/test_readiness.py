@@ -192,6 +192,30 @@ def test_what_follows_a_gap_has_one_too(cached: Steps) -> None:
     assert not cached.ready(cached.admit(tokens, skipped=False))
 
 
+def test_what_follows_a_gap_keeps_it_when_the_gap_is_healed(cached: Steps) -> None:
+    """A shorter prompt made its first blocks anew; those after them are still the old ones."""
+    first = cached.admit(PROMPT[: BLOCK + 1], skipped=True)
+    for _ in range(2 * BLOCK):
+        cached.decode(first, skipped=False)
+    tokens = list(first.all_token_ids)
+    cached.leave(first)
+    shorter = tokens[: 2 * BLOCK + 1]
+    assert not cached.ready(cached.admit(shorter, skipped=False))
+    assert cached.ready(cached.admit(shorter, skipped=False))
+    assert not cached.ready(cached.admit(tokens, skipped=False))
+
+
+def test_a_gap_begins_where_steps_in_flight_do(cached: Steps) -> None:
+    """Their drafts may be rejected; what is written then, without the drafter, may be in a block before."""
+    first = cached.admit(PROMPT[: BLOCK - 1], skipped=False)
+    first.num_computed_tokens += BLOCK
+    first.num_output_placeholders = BLOCK
+    cached.decode(first, skipped=True)
+    tokens = list(first.all_token_ids)
+    assert len(tokens) == BLOCK
+    assert not cached.ready(cached.admit([*tokens, 99], skipped=False))
+
+
 def test_blocks_that_are_given_out_again_are_good_again() -> None:
     """In a small cache all blocks come round; in the end nothing is remembered."""
     steps = Steps(caching=True, blocks=9)
