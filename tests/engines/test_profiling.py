@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
@@ -27,15 +26,6 @@ from turbospec.engines.profiling import survey
 from turbospec.engines.profiling.plan import VISIT_STEPS
 from turbospec.sidecar.profiles.profile import Cell
 from turbospec.v1 import introspection_pb2, operations_pb2
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A sidecar with a store, for all: engines have ids of their own."""
-    directory = tmp_path_factory.mktemp("server")
-    server = Server(directory, "--profiles-directory", str(directory / "profiles"))
-    yield server
-    server.stop()
 
 
 class Foreign:

