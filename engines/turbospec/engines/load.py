@@ -163,8 +163,9 @@ async def _request(
 
 def open_session() -> aiohttp.ClientSession:
     """A session for `stream`; open it in the event loop that uses it, and close it."""
-    # No limit on connections: the closed loop is the limit. A silent server is an error within a minute.
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=60)
+    # No limit on connections: the closed loop is the limit. A silent server is an error within a minute, and
+    # not sooner: a busy machine can hold this process or the server up for seconds; one that is gone refuses.
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=60, sock_read=60)
     # A connection for each request: servers close one that was idle (vLLM after 5 s), maybe just as it is
     # used again, and a POST is not repeated.
     return aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, force_close=True), timeout=timeout)
