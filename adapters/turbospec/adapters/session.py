@@ -40,6 +40,9 @@ CONFIGURE_SECONDS = 2.0
 # Reports unanswered for this long: the stream is dead, whatever the kernel says. Longer than a pause of
 # a busy host, after which the stream goes on by itself.
 STALL_SECONDS = 5.0
+# What one look at the clock counts for at most: where this process itself stood still for longer, as on a
+# host that was paused, that was not the controller's silence, and its answers may be here already.
+LONGEST_LOOK_SECONDS = 1.0
 # Messages beyond one per report that are taken between two looks at the clock. Reading costs the engine
 # the GIL, so a controller that floods is left.
 EXTRA_MESSAGES = 64
@@ -88,7 +91,7 @@ class Session:
         self._backlog = backlog
         self._lock = lock
         self._warn = warn
-        self._started_at = time.monotonic()
+        self._started_at = self._looked_at = time.monotonic()
         # A queue of the session's own: a writer that is late to leave takes nothing from its successor.
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._writer_parked = False
@@ -111,9 +114,14 @@ class Session:
     def watch(self) -> None:
         """Ends the session where the controller is silent for too long."""
         now = time.monotonic()
+        late = max(0.0, now - self._looked_at - LONGEST_LOOK_SECONDS)
+        self._looked_at = now
         with self._lock:
             self._absorb()
             self._credit = EXTRA_MESSAGES
+            if late:
+                self._started_at += late
+                self._unanswered = deque((sequence, at + late) for sequence, at in self._unanswered)
             oldest = self._unanswered[0][1] if self._unanswered else now
         if self.configured_at is None and now - self._started_at > CONFIGURE_SECONDS:
             self.finish(SessionEnd("silent", f"no answer to hello within {CONFIGURE_SECONDS:g} s"))
