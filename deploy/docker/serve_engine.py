@@ -27,6 +27,10 @@ SGLANG_ALGORITHMS = {
     "mtp": "NEXTN",
 }
 
+# Methods that have no draft model, whatever DRAFT_MODEL says, and those whose draft the target may hold.
+WITHOUT_DRAFT = ("ngram", "ngram_gpu", "suffix")
+OWN_DRAFT = ("mtp", "dspark")
+
 
 class VariableError(Exception):
     """A variable that is missing or bad; the message names it."""
@@ -43,8 +47,9 @@ def command(engine: str, environ: Mapping[str, str], more: list[str]) -> list[st
 
 
 def _vllm(environ: Mapping[str, str]) -> list[str]:
-    config: dict[str, object] = {"method": _method(environ), "num_speculative_tokens": _length(environ)}
-    if draft := environ.get("DRAFT_MODEL"):
+    method = _method(environ)
+    config: dict[str, object] = {"method": method, "num_speculative_tokens": _length(environ)}
+    if draft := _draft(environ, method):
         config["model"] = draft
     return [_model(environ), "--speculative-config", json.dumps(config)]
 
@@ -54,7 +59,7 @@ def _sglang(environ: Mapping[str, str]) -> list[str]:
     if method not in SGLANG_ALGORITHMS:
         raise VariableError(f"METHOD {method!r} with SGLang: choose from {', '.join(SGLANG_ALGORITHMS)}")
     arguments = ["--model-path", model, "--speculative-algorithm", SGLANG_ALGORITHMS[method]]
-    if draft := environ.get("DRAFT_MODEL"):
+    if draft := _draft(environ, method):
         arguments += ["--speculative-draft-model-path", draft]
     # A chain, not a tree: that many steps, and the target's own token counts as a draft token.
     arguments += ["--speculative-num-steps", str(length), "--speculative-eagle-topk", "1"]
@@ -68,10 +73,17 @@ def _model(environ: Mapping[str, str]) -> str:
 
 
 def _method(environ: Mapping[str, str]) -> str:
-    method = environ.get("METHOD") or "ngram"
-    if method not in ("ngram", "suffix", "mtp") and not environ.get("DRAFT_MODEL"):
+    return environ.get("METHOD") or "ngram"
+
+
+def _draft(environ: Mapping[str, str], method: str) -> str:
+    """Empty where the method drafts without a model of its own."""
+    draft = environ.get("DRAFT_MODEL", "")
+    if method in WITHOUT_DRAFT:
+        return ""
+    if not draft and method not in OWN_DRAFT:
         raise VariableError(f"METHOD {method!r} needs DRAFT_MODEL")
-    return method
+    return draft
 
 
 def _length(environ: Mapping[str, str]) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +15,26 @@ from support.observability import FOLDER as OBSERVABILITY
 from turbospec.sidecar.server.settings import ENVIRONMENT_PREFIX, load
 
 # The reading of 1.29 is the stricter one, and its format is a part of what Compose v2 reads.
-needs_compose = pytest.mark.skipif(
-    shutil.which("docker-compose") is None,
-    reason="docker-compose is not installed (Debian's package docker-compose)",
-)
+COMPOSES = (["docker-compose"], ["docker", "compose"])
 ENGINES = ("vllm", "sglang")
 
 
-def as_compose_reads_it(*arguments: str, **variables: str) -> dict[str, Any]:
+@pytest.fixture(params=COMPOSES, ids=" ".join)
+def compose(request: pytest.FixtureRequest) -> list[str]:
+    """The command of 1.29, and that of v2."""
+    command: list[str] = request.param
+    try:
+        subprocess.run([*command, "version"], capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip(f"{' '.join(command)} is not installed (Debian's package docker-compose)")
+    return command
+
+
+def as_compose_reads_it(
+    compose: list[str], *arguments: str, file: Path = COMPOSE, **variables: str
+) -> dict[str, Any]:
     done = subprocess.run(
-        ["docker-compose", "-f", str(COMPOSE), *arguments, "config"],
+        [*compose, "-f", str(file), *arguments, "config"],
         env={**os.environ, **variables},
         capture_output=True,
         text=True,
@@ -34,14 +45,29 @@ def as_compose_reads_it(*arguments: str, **variables: str) -> dict[str, Any]:
     return read
 
 
-@needs_compose
 @pytest.mark.parametrize("engine", ENGINES)
-def test_docker_compose_1_29_takes_it(engine: str) -> None:
+def test_compose_takes_it(compose: list[str], engine: str) -> None:
     """As shipped, and with the documented variables; both read the same."""
-    bare = as_compose_reads_it(ENGINE=engine)
-    assert as_compose_reads_it("--env-file", str(FOLDER / ".env.example"), ENGINE=engine) == bare
+    bare = as_compose_reads_it(compose, ENGINE=engine)
+    assert as_compose_reads_it(compose, "--env-file", str(FOLDER / ".env.example"), ENGINE=engine) == bare
     assert bare["services"]["engine"]["image"] == f"turbospec-{engine}:latest"
-    assert bare["services"]["engine"]["deploy"]["resources"]["reservations"]["devices"][0]["count"] == "all"
+    (device,) = bare["services"]["engine"]["deploy"]["resources"]["reservations"]["devices"]
+    assert (device["driver"], device["count"]) in (("nvidia", "all"), ("nvidia", -1))
+
+
+def test_the_variables_file_is_found_beside_the_compose_file(compose: list[str], tmp_path: Path) -> None:
+    """Wherever compose is called; and what may be empty can be emptied in it."""
+    shutil.copyfile(COMPOSE, tmp_path / "compose.yaml")
+    changed = documented() | {
+        "MODEL": "another",
+        "DRAFT_MODEL": "",
+        "ENGINE_ARGS": "--seed 1 --max-num-seqs 4",
+    }
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in changed.items()))
+    engine = as_compose_reads_it(compose, file=tmp_path / "compose.yaml")["services"]["engine"]
+    read = engine["environment"]
+    assert (read["MODEL"], read["DRAFT_MODEL"] or "") == ("another", "")
+    assert read["ENGINE_ARGS"] == "--seed 1 --max-num-seqs 4"
 
 
 def test_one_variable_swaps_the_engine_and_nothing_else() -> None:

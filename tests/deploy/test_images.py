@@ -9,13 +9,15 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.version import Version
-from support.compose import FOLDER, ROOT, Dockerfile, dockerfiles
+from support.compose import FOLDER, ROOT, Dockerfile, dockerfiles, documented, services
 
 SCRIPT = FOLDER / "serve_engine.py"
 every_image = pytest.mark.parametrize("dockerfile", dockerfiles(), ids=lambda dockerfile: dockerfile.name)
@@ -85,6 +87,26 @@ def command(engine: str, more: Sequence[str] = (), **variables: str) -> list[str
     return found
 
 
+def config_of(vllm: list[str]) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads(vllm[vllm.index("--speculative-config") + 1])
+    return config
+
+
+def printed(engine: str, made: list[str], directory: Path) -> subprocess.CompletedProcess[str]:
+    """What `turbospec engine` would start for such a command."""
+    return subprocess.run(
+        [sys.executable, "-m", "turbospec.cli.main", "engine", engine, "--print", *made[3:]],
+        env={
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(sys.path),
+            "TURBOSPEC_CONTROL_ADDRESS": f"unix:{directory}/c",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def test_one_set_of_variables_serves_both_engines() -> None:
     """Model, draft, method and length in each engine's own words; further arguments come last."""
     variables = {
@@ -96,8 +118,7 @@ def test_one_set_of_variables_serves_both_engines() -> None:
     }
     vllm, sglang = command("vllm", **variables), command("sglang", **variables)
     assert vllm[:5] == ["turbospec", "engine", "vllm", "--", "m"]
-    config = json.loads(vllm[vllm.index("--speculative-config") + 1])
-    assert config == {"method": "eagle3", "num_speculative_tokens": 3, "model": "d"}
+    assert config_of(vllm) == {"method": "eagle3", "num_speculative_tokens": 3, "model": "d"}
     assert sglang[:6] == ["turbospec", "engine", "sglang", "--", "--model-path", "m"]
     text = " ".join(sglang)
     for part in (
@@ -113,6 +134,17 @@ def test_one_set_of_variables_serves_both_engines() -> None:
         assert made[made.index("--port") + 1] == "8000"
 
 
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+def test_the_shipped_defaults_serve_both_engines(engine: str, tmp_path: Path) -> None:
+    """So that swapping the engine by its one variable needs no other."""
+    environment = services({})["engine"]["environment"]
+    made = command(engine, **{name: str(value or "") for name, value in environment.items()})
+    assert printed(engine, made, tmp_path).returncode == 0
+    variables = documented()
+    assert variables["MODEL"] in made
+    assert variables["DRAFT_MODEL"] in " ".join(made)
+
+
 def test_the_operators_arguments_come_after_the_images() -> None:
     """So that they win, as a repeated argument's last value does."""
     made = command("vllm", ["--seed", "1"], MODEL="m", ENGINE_ARGS="--seed 2")
@@ -120,12 +152,14 @@ def test_the_operators_arguments_come_after_the_images() -> None:
 
 
 def test_a_method_without_a_draft_needs_none() -> None:
-    """n-gram is the default, so that a model is all that has to be chosen."""
-    vllm = command("vllm", MODEL="m")
-    assert json.loads(vllm[vllm.index("--speculative-config") + 1]) == {
-        "method": "ngram",
-        "num_speculative_tokens": 5,
-    }
+    """Nor is it given one, whatever the variable says; a target's own draft needs none either."""
+    ngram = {"method": "ngram", "num_speculative_tokens": 5}
+    assert config_of(command("vllm", MODEL="m")) == ngram
+    assert config_of(command("vllm", MODEL="m", METHOD="ngram", DRAFT_MODEL="d")) == ngram
+    gpu = command("vllm", MODEL="m", METHOD="ngram_gpu", DRAFT_MODEL="")
+    assert config_of(gpu) == {**ngram, "method": "ngram_gpu"}
+    assert config_of(command("vllm", MODEL="m", METHOD="mtp", DRAFT_MODEL=""))["method"] == "mtp"
+    assert "--speculative-draft-model-path" not in command("sglang", MODEL="m", METHOD="mtp", DRAFT_MODEL="")
 
 
 @pytest.mark.parametrize(
@@ -134,27 +168,16 @@ def test_a_method_without_a_draft_needs_none() -> None:
 @pytest.mark.parametrize("method", ["draft_model", "eagle", "eagle3"])
 def test_the_launcher_takes_what_it_is_given(engine: str, shown: str, method: str, tmp_path: Path) -> None:
     """The command passes `turbospec engine` as it would start it."""
-    made = command(engine, MODEL="m", METHOD=method, DRAFT_MODEL="d")
-    done = subprocess.run(
-        [sys.executable, "-m", "turbospec.cli.main", "engine", engine, "--print", *made[3:]],
-        env={
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(sys.path),
-            "TURBOSPEC_CONTROL_ADDRESS": f"unix:{tmp_path}/c",
-        },
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = printed(engine, command(engine, MODEL="m", METHOD=method, DRAFT_MODEL="d"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert shown in done.stdout
 
 
 def test_sglang_has_no_ngram_that_could_be_controlled() -> None:
-    """The default method is vLLM's only, and what to choose instead is said."""
+    """What to choose instead is said."""
     done = subprocess.run(
         [sys.executable, str(SCRIPT), "sglang"],
-        env={"MODEL": "m"},
+        env={"MODEL": "m", "METHOD": "ngram"},
         capture_output=True,
         text=True,
         check=False,
@@ -185,9 +208,38 @@ def test_a_bad_variable_stops_the_container_and_is_named(variables: dict[str, st
     assert done.stderr == f"serve_engine: {problem}\n"
 
 
-def test_an_engine_that_does_not_answer_is_not_healthy() -> None:
-    """The health check says so by its exit status, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--healthy"], capture_output=True, text=True, check=False
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "")
+class Answering(BaseHTTPRequestHandler):
+    """An engine whose health is `status`."""
+
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status if self.path == "/health" else 404)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(("status", "healthy"), [(200, True), (503, False), (None, False)])
+def test_an_engine_is_healthy_that_answers_so(
+    status: int | None, healthy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that starts or has failed says 503; one that is gone nothing."""
+    monkeypatch.setattr(Answering, "status", status)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answering) as server:
+        thread = Thread(target=server.serve_forever)
+        if status is None:
+            server.server_close()
+        else:
+            thread.start()
+        text = SCRIPT.read_text()
+        assert 'PORT = "8000"' in text
+        here = text.replace('PORT = "8000"', f'PORT = "{server.server_port}"')
+        done = subprocess.run(
+            [sys.executable, "-c", here, "--healthy"], capture_output=True, text=True, check=False
+        )
+        if status is not None:
+            server.shutdown()
+            thread.join()
+    assert (done.returncode == 0, done.stdout, done.stderr) == (healthy, "", "")

@@ -14,13 +14,14 @@ FOLDER = ROOT / "deploy" / "docker"
 COMPOSE = FOLDER / "compose.yaml"
 ENV_EXAMPLE = FOLDER / ".env.example"
 
-_VARIABLE = re.compile(r"\$\{([A-Z_]+):-([^}$]*)\}")
+# ${NAME:-default}, and ${NAME-default} for what may be empty.
+_VARIABLE = re.compile(r"\$\{([A-Z_]+)(:?)-([^}$]*)\}")
 
 
 def defaults() -> dict[str, set[str]]:
     """Of every variable in the compose file, its defaults: one, unless the file contradicts itself."""
     found: dict[str, set[str]] = {}
-    for name, default in _VARIABLE.findall(COMPOSE.read_text()):
+    for name, _, default in _VARIABLE.findall(COMPOSE.read_text()):
         found.setdefault(name, set()).add(default)
     return found
 
@@ -33,7 +34,13 @@ def documented() -> dict[str, str]:
 
 def services(variables: Mapping[str, str]) -> dict[str, dict[str, Any]]:
     """The services with variables put in, as Compose does it."""
-    text = _VARIABLE.sub(lambda found: variables.get(found[1]) or found[2], COMPOSE.read_text())
+
+    def value(found: re.Match[str]) -> str:
+        name, colon, default = found.groups()
+        given = variables.get(name)
+        return default if given is None or (colon and not given) else given
+
+    text = _VARIABLE.sub(value, COMPOSE.read_text())
     assert "${" not in text, "a form of substitution that docker-compose 1.29 does not have"
     loaded: dict[str, dict[str, Any]] = yaml.safe_load(text)["services"]
     return loaded
