@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 from support.patience import PATIENCE_SECONDS
-from turbospec.engines.load import LoadError, LoadResult, Workload, drive, stream
+from turbospec.engines import load
+from turbospec.engines.load import LoadError, LoadResult, Workload, drive, open_session, stream
 from turbospec.engines.processes import Children, free_port, responds
 
 pytestmark = pytest.mark.usefixtures("_subprocesses_see_the_tree")
@@ -37,7 +39,10 @@ def serve(tmp_path: Path, _subprocesses_see_the_tree: None) -> Iterator[Serve]:
         yield start
 
 
-def _drive(url: str, concurrency: int, seconds: float = 2.0, workload: Workload = _WORKLOAD) -> LoadResult:
+def _drive(
+    url: str, concurrency: int, seconds: float = PATIENCE_SECONDS, workload: Workload = _WORKLOAD
+) -> LoadResult:
+    """By itself for longer than any request that fails takes to fail."""
     return asyncio.run(drive(url, workload, concurrency=concurrency, ramp_seconds=0.4, seconds=seconds))
 
 
@@ -62,10 +67,48 @@ def test_tokens_are_counted_not_chunks(serve: Serve, concurrency: int) -> None:
 
 def test_the_ramp_does_not_count(serve: Serve) -> None:
     """A server whose first token comes after the window has given nothing within it."""
-    result = _drive(serve(1, 30.0), 2, seconds=0.3)
+    result = _drive(serve(1, 300.0), 2, seconds=0.3)
     assert result.tokens == 0
     assert result.time_to_first_token is None
     assert result.completed_requests == 0
+
+
+def test_a_window_in_which_the_machine_stood_still_is_measured_again(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What came in it does not count. Where it happens every time, the last window has to do."""
+    url, waits = serve(3, 0.01), iter([False, True, False, True])
+    run, asked = load._run, []
+
+    async def told(clients: list[asyncio.Task[None]], seconds: float) -> bool:
+        asked.append(seconds)
+        await run(clients, seconds)
+        return next(waits, True)
+
+    monkeypatch.setattr(load, "_run", told)
+    result = _drive(url, 1, seconds=0.5)
+    assert asked == [0.4, 0.5, 0.5]
+    # The server is never faster than its clock.
+    assert 0 < result.tokens <= 300 * result.seconds + 3
+    asked.clear()
+    _drive(url, 1, seconds=0.1)
+    assert asked == [0.4, 0.1, 0.1, 0.1]
+
+
+def test_standing_still_is_noticed() -> None:
+    """Of a machine that only makes this process wait a little, nothing is said."""
+
+    async def stood_still(blocked: float) -> bool:
+        idle = asyncio.create_task(asyncio.sleep(3600))
+        asyncio.get_running_loop().call_later(0.1, time.sleep, blocked)
+        try:
+            return await load._run([idle], 0.3)
+        finally:
+            idle.cancel()
+
+    assert asyncio.run(stood_still(1.5))
+    # The machine itself may have stood still.
+    assert not all(asyncio.run(stood_still(0.1)) for _ in range(5))
 
 
 def test_an_error_within_a_stream_is_an_error(serve: Serve) -> None:
@@ -77,14 +120,20 @@ def test_an_error_within_a_stream_is_an_error(serve: Serve) -> None:
 def test_a_server_closing_idle_connections_loses_no_request(serve: Serve) -> None:
     """A measurement must not end because one request met the end of a connection's idle time."""
     url = serve(3, 0.001)
-    assert _drive(url, 2, seconds=0.5).completed_requests >= 2
 
-    async def with_kept_connections() -> None:
-        async with aiohttp.ClientSession() as session:
+    async def ask_twice(opened: aiohttp.ClientSession) -> None:
+        async with opened as session:
             for number in range(2):
                 async for _ in stream(session, url, _WORKLOAD.body(number)):
                     pass
 
+    async def as_load_does() -> None:
+        await ask_twice(open_session())
+
+    async def with_kept_connections() -> None:
+        await ask_twice(aiohttp.ClientSession())
+
+    asyncio.run(as_load_does())
     with pytest.raises(LoadError, match=r"ClientOSError|ServerDisconnectedError"):
         asyncio.run(with_kept_connections())
 

@@ -39,7 +39,6 @@ _RAMP_SECONDS = 2.5
 _WARM_UP_SECONDS = 2.0
 _ATTEMPTS = 3
 _WORKLOAD = Workload(MODEL_NAME, SHAPES["demo"].vocabulary)
-_CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +129,7 @@ def _measure(options: Options, stage: _Stage, steering: Steering, display: Displ
     """All cells. One engine is under load at a time; the other sleeps."""
     highest = max(options.concurrencies)
     display.begin("warming up")
-    steering.wait_connected(_CONNECT_SECONDS)
+    steering.wait_connected()
     steering.set_policy(table.CONTROLLED)
     for policy, seconds in ((NONE, _WARM_UP_SECONDS), (table.CONTROLLED, stage.kind.LEARNING_SECONDS)):
         for concurrency in sorted({1, highest}):

@@ -16,7 +16,8 @@ from turbospec.sidecar.server.wire.profiles import write_profile
 from turbospec.v1 import introspection_pb2, introspection_pb2_grpc, operations_pb2, operations_pb2_grpc
 from turbospec.v1 import speculation_pb2 as spec
 
-_CALL_SECONDS = 10.0
+# So long that a machine which stands still for a while ends no run: a sidecar that is gone refuses at once.
+_CALL_SECONDS = 60.0
 
 
 class Steps:

@@ -33,6 +33,7 @@ _SPOILED_PATIENCE = 8
 # The longest silence between two reports is a step with a long prompt.
 _SILENCE_SECONDS = 60.0
 _TELLTALE_SECONDS = 10.0
+_LOOK_SECONDS = 1.0
 # A visit is given up after so many waves of requests in a row that ended without a step to measure.
 _VAIN_WAVES = 3
 # Between two waves: until a step without our requests, or silence for as long as a few steps.
@@ -209,12 +210,14 @@ class Survey:
         return None
 
     async def _next(self, steps: Steps, wave: Wave) -> Step:
-        until = time.monotonic() + _SILENCE_SECONDS
-        while (left := until - time.monotonic()) > 0:
-            if (step := await steps.next(min(left, 1.0))) is not None:
+        # Added up look by look: time in which this process stood still itself is no silence of the engine's.
+        silence = 0.0
+        while silence < _SILENCE_SECONDS:
+            if (step := await steps.next(_LOOK_SECONDS)) is not None:
                 return step
             wave.check()
-            if wave.began and not self._seen_ours and left < _SILENCE_SECONDS - _TELLTALE_SECONDS:
+            silence += _LOOK_SECONDS
+            if wave.began and not self._seen_ours and silence > _TELLTALE_SECONDS:
                 raise self._elsewhere()
         raise ProfilingError(
             f"engine {self._target.engine_id!r} has reported no step for {_SILENCE_SECONDS:.0f} s, while "

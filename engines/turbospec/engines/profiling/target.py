@@ -12,7 +12,7 @@ from turbospec.sidecar.core.types import Capabilities
 from turbospec.sidecar.profiles.key import ProfileKey
 from turbospec.v1 import introspection_pb2 as pb
 
-_CALL_SECONDS = 10.0
+_CALL_SECONDS = 60.0  # as in `profiling.sidecar`
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,8 @@ import re
 import urllib.request
 from dataclasses import dataclass
 
+_CALL_SECONDS = 60.0  # as in `stage.steering`
+
 
 @dataclass(frozen=True, slots=True)
 class Counters:
@@ -77,7 +79,7 @@ def read_controller(url: str, engine_id: str) -> Counters:
 def _metrics(url: str) -> str:
     # Without a proxy: these are this machine's own addresses.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    with opener.open(f"{url}/metrics", timeout=10) as response:
+    with opener.open(f"{url}/metrics", timeout=_CALL_SECONDS) as response:
         text: str = response.read().decode()
     return text
 

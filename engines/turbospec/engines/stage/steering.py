@@ -10,7 +10,10 @@ from types import TracebackType
 import grpc
 from turbospec.v1 import introspection_pb2, introspection_pb2_grpc, operations_pb2, operations_pb2_grpc
 
-_CALL_SECONDS = 5.0
+# Long enough that a machine which stands still for a while ends no run: a controller that is gone refuses at
+# once, and an engine says why in its log.
+_CALL_SECONDS = 60.0
+_CONNECT_SECONDS = 60.0
 _POLL_SECONDS = 0.1
 # The first steps after a pause have no plan yet, and that is no fault. Beyond these, a tenth of the steps at
 # another length would show in what is measured.
@@ -63,7 +66,7 @@ class Steering:
                 f"policy {policy!r}"
             )
 
-    def wait_connected(self, seconds: float) -> None:
+    def wait_connected(self, seconds: float = _CONNECT_SECONDS) -> None:
         """Returns once the engine has connected. Raises NotControlledError when time is up."""
         end = time.monotonic() + seconds
         while (engine := self._summary()) is None or not engine.connected:

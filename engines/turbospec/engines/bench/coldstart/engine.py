@@ -30,7 +30,6 @@ from turbospec.engines.stage.engines import MODEL_NAME
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 ENGINE_ID = "cold-start"
-_CONNECT_SECONDS = 10.0
 _ATTEMPTS = 3
 _SEEDS_PER_REPEAT = 100  # phases of a repeat have prompts of their own, equal ones for all arms
 
@@ -51,7 +50,7 @@ class ColdStartEngine:
         self._engine = vllm.start_controlled(children, ENGINE_ID, models, controller, longest=LONGEST_LENGTH)
         self._engine.wait_healthy()
         with self._steering() as steering:
-            steering.wait_connected(_CONNECT_SECONDS)
+            steering.wait_connected()
 
     @property
     def url(self) -> str:
@@ -92,7 +91,7 @@ class ColdStartEngine:
                 name=f"controller-{arm}-{repeat.number}",
             )
         with self._steering() as steering:
-            steering.wait_connected(_CONNECT_SECONDS)
+            steering.wait_connected()
             if arm != OFF and steering.knows_costs() != (arm == WARM):
                 raise NotControlledError(
                     f"the controller of {arm!r} has started {'with' if arm == COLD else 'without'} a profile"

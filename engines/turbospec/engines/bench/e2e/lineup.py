@@ -20,7 +20,6 @@ from turbospec.engines.stage.steering import NotControlledError, Steering
 
 FIXED_ENGINE = "fixed"
 """The engine of policies that have none of their own."""
-_CONNECT_SECONDS = 10.0
 _ATTEMPTS = 3
 # On a CPU a prompt's token costs as much as one decoded: with long prompts the ramp would be all prefill.
 _PROMPT_TOKENS = 8
@@ -82,7 +81,7 @@ class Lineup:
             name: Steering(controller.introspection, controller.operations, name) for name in controlled
         }
         for steering in self._steering.values():
-            steering.wait_connected(_CONNECT_SECONDS)
+            steering.wait_connected()
 
     def add(self, policy: str, engine: Engine) -> None:
         """One more that needs no controller, once it is up."""

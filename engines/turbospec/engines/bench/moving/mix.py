@@ -33,7 +33,6 @@ from turbospec.engines.stage.engines import MODEL_NAME
 from turbospec.engines.stage.steering import NotControlledError, Steering
 
 _FIXED = "fixed"
-_CONNECT_SECONDS = 10.0
 # Besides before and after a window; seldom, since looking takes time from the engine's cores.
 _LOOK_SECONDS = 2.0
 _ATTEMPTS = 3
@@ -116,7 +115,7 @@ class Lineup:
             for name in (GOODPUT, _FIXED)
         }
         for steering in self._steering.values():
-            steering.wait_connected(_CONNECT_SECONDS)
+            steering.wait_connected()
 
     def measure(self, policy: str, seconds: float, *, seed: int) -> Window:
         """One window under `policy`, after a ramp. The same `seed` gives the same prompts.

@@ -41,7 +41,6 @@ from turbospec.engines.stage.steering import Steering
 
 _ENGINE_ID = "moving"
 _MIX_PAIR = "high"
-_CONNECT_SECONDS = 10.0
 # Shorter than the default: those that ran while the drafter was skipped end sooner, so speculation returns.
 _OUTPUT_TOKENS = (48, 144)
 
@@ -107,7 +106,7 @@ def _run_moving(measured: Measured, pair: str, directory: Path, display: Display
         engine.wait_healthy()
         workload = Workload(engines.MODEL_NAME, SHAPES["demo"].vocabulary, PROMPT_TOKENS, _OUTPUT_TOKENS)
         with Steering(controller.introspection, controller.operations, _ENGINE_ID) as steering:
-            steering.wait_connected(_CONNECT_SECONDS)
+            steering.wait_connected()
             display.begin(f"{what}: warming the engine up, at length 0: all else is to be learned")
             steering.set_policy(IDLE)
             for requests in sorted(set(LOAD)):

@@ -9,7 +9,7 @@ import grpc
 from turbospec.v1 import introspection_pb2 as pb
 from turbospec.v1 import introspection_pb2_grpc
 
-_CALL_SECONDS = 5.0
+_CALL_SECONDS = 60.0  # as in `stage.steering`
 
 
 @dataclass(frozen=True, slots=True)
