@@ -7,14 +7,16 @@ import io
 import json
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from rich.console import Console
 from support import profiled_engine
+from support.patience import PATIENCE_SECONDS
 from support.profiled_engine import ProfiledEngine
 from support.profiles import key, profile
 from support.scripted.costs import Costs, linear
@@ -41,6 +43,7 @@ from turbospec.engines.bench.coldstart.plan import (
 )
 from turbospec.engines.bench.coldstart.scoring import ratio, worst
 from turbospec.engines.bench.coldstart.targets import ratios
+from turbospec.engines.bench.moving.crowd import Crowd
 from turbospec.engines.bench.moving.watching import Lengths
 from turbospec.engines.load import Workload
 from turbospec.engines.models import MadeModels
@@ -264,18 +267,44 @@ def url(tmp_path: Path, _subprocesses_see_the_tree: None) -> Iterator[str]:
         port = free_port()
         child = children.start("server", [sys.executable, str(_SERVER), str(port), "3", "0.05", "0"], {})
         url = f"http://127.0.0.1:{port}"
-        child.wait_until(lambda: responds(f"{url}/health"), 20)
+        child.wait_until(lambda: responds(f"{url}/health"), PATIENCE_SECONDS)
         yield url
 
 
-class _Steps:
-    """An engine that has made so many steps more each time that it is asked."""
+class _NotedCrowd(Crowd):
+    """Notes itself in `crowds`, and how many clients it had at most."""
 
-    def __init__(self, at_once: int) -> None:
+    crowds: ClassVar[list[_NotedCrowd]]
+    most = 0
+
+    def resize(self, clients: int) -> None:
+        self.most = max(self.most, clients)
+        super().resize(clients)
+
+    async def __aenter__(self) -> Crowd:
+        self.crowds.append(self)
+        return await super().__aenter__()
+
+
+@pytest.fixture
+def crowds(monkeypatch: pytest.MonkeyPatch) -> list[_NotedCrowd]:
+    """Those of the phases, in order."""
+    _NotedCrowd.crowds = []
+    monkeypatch.setattr(phases, "Crowd", _NotedCrowd)
+    return _NotedCrowd.crowds
+
+
+class _Steps:
+    """An engine that has made so many steps more each time that it is asked, which have brought tokens."""
+
+    def __init__(self, at_once: int, crowds: Sequence[Crowd] = ()) -> None:
         self.made = 7
         self._at_once = at_once
+        self._crowds = crowds
 
     async def steps(self) -> int:
+        while self._crowds and not self._crowds[-1].tokens.total():
+            await asyncio.sleep(0.01)
         self.made += self._at_once
         return self.made
 
@@ -288,9 +317,9 @@ def _run(url: str, watch: _Steps) -> Run:
     return asyncio.run(phases.run_phases(url, workload, watch, FIRST))
 
 
-def test_phases_end_by_the_engines_steps(url: str) -> None:
+def test_phases_end_by_the_engines_steps(url: str, crowds: list[_NotedCrowd]) -> None:
     """Together they have the steps that were asked for, and not many more, at every load once per visit."""
-    watch = _Steps(20)
+    watch = _Steps(20, crowds)
     run = _run(url, watch)
     assert tuple(run) == FIRST
     assert FIRST_STEPS <= sum(phase.steps for phase in run.values()) < FIRST_STEPS + 20
@@ -298,8 +327,7 @@ def test_phases_end_by_the_engines_steps(url: str) -> None:
         assert abs(phase.steps - 50) <= 20
         assert phase.tokens > 0
         assert (phase.mean_verification_length, phase.drafter_skipped) == (2.5, False)
-    speeds = {cell.requests: phase.tokens_per_second for cell, phase in run.items()}
-    assert speeds[1] < speeds[8] < speeds[32]
+    assert [crowd.most for crowd in crowds] == [cell.requests for cell in FIRST]
 
 
 def test_an_engine_that_reports_nothing_is_no_measurement(url: str, monkeypatch: pytest.MonkeyPatch) -> None:

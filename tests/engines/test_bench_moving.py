@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
+from support.patience import PATIENCE_SECONDS
 from turbospec.cli.main import main
 from turbospec.engines.bench.moving import document, table
 from turbospec.engines.bench.moving.crowd import Crowd
@@ -306,21 +307,26 @@ def url(tmp_path: Path, _subprocesses_see_the_tree: None) -> Iterator[str]:
         port = free_port()
         child = children.start("server", [sys.executable, str(_SERVER), str(port), "3", "0.05", "10"], {})
         url = f"http://127.0.0.1:{port}"
-        child.wait_until(lambda: responds(f"{url}/health"), 20)
+        child.wait_until(lambda: responds(f"{url}/health"), PATIENCE_SECONDS)
         yield url
 
 
 _CLASSES = [RequestClass("a", {"temperature": 0}), RequestClass("b", {"temperature": 1})]
 
 
-async def _crowd(url: str, sizes: Sequence[int], seconds: float) -> tuple[list[int], dict[str, int]]:
-    """How many requests were in flight at the end of each phase, and tokens by class."""
+async def _crowd(url: str, sizes: Sequence[int], tokens: int) -> tuple[list[int], dict[str, int]]:
+    """How many requests were in flight at the end of each phase, and tokens by class.
+
+    A phase ends when each class that has clients has received so many more.
+    """
     seen = []
     workload = Workload("made", vocabulary=512, output_tokens=(300, 300))
     async with open_session() as session, Crowd(session, url, workload, _CLASSES) as crowd:
         for size in sizes:
             crowd.resize(size)
-            await crowd.until(time.perf_counter() + seconds)
+            enough = {each.name: crowd.tokens[each.name] + tokens for each in _CLASSES[:size]}
+            while any(crowd.tokens[name] < count for name, count in enough.items()):
+                await crowd.until(time.perf_counter() + 0.05)
             seen.append(len(crowd.in_flight))
     assert not crowd.in_flight
     return seen, dict(crowd.tokens)
@@ -328,7 +334,7 @@ async def _crowd(url: str, sizes: Sequence[int], seconds: float) -> tuple[list[i
 
 def test_the_crowd_grows_and_shrinks(url: str) -> None:
     """Each client has one request in flight; classes have as many clients each."""
-    seen, tokens = asyncio.run(_crowd(url, [1, 4, 1], 0.5))
+    seen, tokens = asyncio.run(_crowd(url, [1, 4, 1], 12))
     assert seen == [1, 4, 1]
     assert set(tokens) == {"a", "b"}
     assert tokens["a"] > tokens["b"] > 0
@@ -337,4 +343,4 @@ def test_the_crowd_grows_and_shrinks(url: str) -> None:
 def test_a_failed_request_ends_the_measurement(url: str) -> None:
     """A measurement in which a request failed is none."""
     with pytest.raises(LoadError, match="engine died"):
-        asyncio.run(_crowd(url, [12], 5.0))
+        asyncio.run(_crowd(url, [12], 10_000))

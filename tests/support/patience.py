@@ -11,16 +11,24 @@ PATIENCE_SECONDS = 120.0
 
 _TICK_SECONDS = 0.02
 _LATE_SECONDS = 0.1
+# What one look at a condition counts for at most. Asking may itself take long, so it is more than a tick.
+_LONGEST_LOOK_SECONDS = 2.0
 
 
 def wait_until(
     condition: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS, *, every: float = 0.02
 ) -> None:
-    """Returns once `condition` holds, asking `every` so many seconds. Fails with `what` after `seconds`."""
-    deadline = time.monotonic() + seconds
+    """Returns once `condition` holds, asking `every` so many seconds. Fails with `what` after `seconds`.
+
+    Seconds in which the machine stood still do not count.
+    """
+    waited, last = 0.0, time.monotonic()
     while not condition():
-        assert time.monotonic() < deadline, f"not {what} within {seconds:g} s"
+        assert waited < seconds, f"not {what} within {seconds:g} s"
         time.sleep(every)
+        now = time.monotonic()
+        waited += min(now - last, _LONGEST_LOOK_SECONDS)
+        last = now
 
 
 class Watch:
