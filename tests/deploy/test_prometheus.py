@@ -60,8 +60,10 @@ def counters(expired: int) -> pb.AdapterCounters:
 class Fine(Engine):
     """Three drafts cost as much as none."""
 
+    drafts = 3
+
     def step(self, sequence: int) -> dict[str, Any]:
-        length = 0 if sequence % 4 == 0 else 3
+        length = 0 if sequence % 4 == 0 else self.drafts
         verified = [length] * 2
         return {
             "proposal_length": length,
@@ -71,6 +73,12 @@ class Fine(Engine):
             "emitted_tokens": 2 + sum(verified),
             "counters": counters(0),
         }
+
+
+class Off(Fine):
+    """Nothing is proposed, and nothing goes wrong."""
+
+    drafts = 0
 
 
 class FallingBack(Engine):
@@ -116,7 +124,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def engines(server: Server) -> Iterator[list[Engine]]:
-    engines = [kind(server, kind.__name__) for kind in (Fine, FallingBack, Losing, Unpredictable)]
+    engines = [kind(server, kind.__name__) for kind in (Fine, Off, FallingBack, Losing, Unpredictable)]
     yield engines
     for engine in engines:
         engine.stop()
@@ -147,8 +155,14 @@ def test_every_panel_of_the_dashboard_has_something_to_show(prometheus: Promethe
         wait_until(lambda asked=expression: prometheus.query(asked), f"showing {panel}: {expression}")
 
 
+def test_a_panel_that_speculation_off_leaves_empty_says_so(prometheus: Prometheus) -> None:
+    """All others show something of an engine without drafts too: "No data" would look like a fault."""
+    for panel, expression in queries("Off", without_hint=True).items():
+        wait_until(lambda asked=expression: prometheus.query(asked), f"showing {panel}: {expression}")
+
+
 def test_each_alert_comes_for_its_engine_alone(server: Server, prometheus: Prometheus) -> None:
-    """Engines that fall back, lose or surprise are named, the fine one is not; at last the sidecar dies."""
+    """Engines that fall back, lose or surprise are named, the other two are not; at last the sidecar dies."""
     expected = {
         ("TurboSpecFallbacksRising", "FallingBack"),
         ("TurboSpecSpeculationLosing", "Losing"),
@@ -156,7 +170,9 @@ def test_each_alert_comes_for_its_engine_alone(server: Server, prometheus: Prome
     }
     wait_until(lambda: prometheus.firing() >= expected, f"firing: {expected}")
     assert not {
-        alert for alert in prometheus.firing() if alert[1] == "Fine" or alert[0] == "TurboSpecSidecarDown"
+        alert
+        for alert in prometheus.firing()
+        if alert[1] in ("Fine", "Off") or alert[0] == "TurboSpecSidecarDown"
     }
     server.process.kill()
     wait_until(lambda: ("TurboSpecSidecarDown", "") in prometheus.firing(), "TurboSpecSidecarDown firing")

@@ -47,13 +47,18 @@ def dashboard() -> dict[str, Any]:
     return loaded
 
 
-def queries() -> dict[str, str]:
-    """The dashboard's queries by panel and letter, as Grafana sends them with all engines selected."""
+def queries(engine: str = ".*", without_hint: bool = False) -> dict[str, str]:
+    """The dashboard's queries by panel and letter, as Grafana sends them with that engine selected, or all.
+
+    `without_hint`: of those panels only that have no words of their own for when there is nothing to show.
+    """
     found = {}
     for panel in dashboard()["panels"]:
+        if without_hint and "noValue" in panel["fieldConfig"]["defaults"]:
+            continue
         for target in panel["targets"]:
             expression = target["expr"]
-            for variable, value in {"$engine": ".*", "$rank": ".*", "$__rate_interval": "1m"}.items():
+            for variable, value in {"$engine": engine, "$rank": ".*", "$__rate_interval": "1m"}.items():
                 expression = expression.replace(variable, value)
             found[f"{panel['title']} {target['refId']}"] = expression
     return found
