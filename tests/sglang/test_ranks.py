@@ -10,6 +10,7 @@ import pytest
 from support import sglang_adapter
 from support.controller import wandering_length
 from support.controllers import ControllerProcess
+from support.sglang_changed import VARIABLE
 from support.sglang_setup import STEPS, Ask, EngineOptions
 from support.sglang_worker import Engine
 from turbospec.adapters.sglang.lengths import LengthPolicy
@@ -65,7 +66,13 @@ def test_nothing_is_sent_while_nothing_changes() -> None:
 
 @pytest.mark.sglang
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("overlap", [False, True], ids=["synchronous", "overlap"])
+@pytest.mark.parametrize(
+    ("overlap", "change", "everywhere"),
+    [
+        pytest.param(False, {}, [0, 1, 2, 3, 4], id="synchronous"),
+        pytest.param(True, {VARIABLE: "no-state-for-2-but-in-first"}, [0, 1, 3, 4], id="overlap"),
+    ],
+)
 def test_two_real_ranks_run_the_same_lengths(
     models: MadeModels,
     drafts: dict[str, str | None],
@@ -73,9 +80,12 @@ def test_two_real_ranks_run_the_same_lengths(
     reference: list[list[int]],
     tmp_path: Path,
     overlap: bool,
+    change: dict[str, str],
+    everywhere: list[int],
 ) -> None:
     """Each computes half of the model. The second one always wants another length; nobody hears of it.
 
+    What the second one could not build is not declared, although the first one has it.
     Ranks that ran different lengths would wait for each other for ever.
     """
     controller = ControllerProcess(f"unix:{tmp_path / 'c.sock'}", "wanders", tmp_path / "journal")
@@ -86,11 +96,13 @@ def test_two_real_ranks_run_the_same_lengths(
             draft=drafts["STANDALONE"],
             overlap=overlap,
             ranks=2,
-            environ={"TURBOSPEC_CONTROL_ADDRESS": f"unix:{tmp_path / 'c.sock'}"},
+            environ={"TURBOSPEC_CONTROL_ADDRESS": f"unix:{tmp_path / 'c.sock'}", **change},
         )
     )
     try:
         engine.call(sglang_adapter.wait_connected)
+        assert engine.call(sglang_adapter.built_lengths) == [0, 1, 2, 3, 4]
+        assert engine.call(sglang_adapter.declared_lengths) == everywhere
         engine.call(sglang_adapter.insist, 1, rank=1)
         first, second = engine.answer_on_each(asks[:12])
         assert engine.call(sglang_adapter.controlled)
@@ -104,6 +116,7 @@ def test_two_real_ranks_run_the_same_lengths(
     for answers, evidence in (first, second):
         assert [answer.tokens for answer in answers] == reference[:12]
         assert len(set(evidence.lengths)) >= 4
+        assert set(evidence.lengths) <= set(everywhere)
     assert first[1].lengths == second[1].lengths
     # A fault of the adapter, which only the first rank has, takes all of them back to the operator's length.
     for answers, evidence in broken:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from functools import partial
 from typing import Any
+
+from support.conformance.said import SAID
 
 VARIABLE = "TURBOSPEC_TEST_SGLANG_CHANGE"
 
@@ -16,27 +19,13 @@ VARIABLE = "TURBOSPEC_TEST_SGLANG_CHANGE"
 def change(how: str) -> None:
     if "sglang.srt.managers.scheduler" not in sys.modules:
         return
-    logging.getLogger("turbospec").addHandler(_SAID)
+    logging.getLogger("turbospec.sglang").addFilter(SAID)
     CHANGES[how]()
-
-
-class _Said(logging.Handler):
-    """Keeps what the adapter says while the engine starts."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
-
-
-_SAID = _Said()
 
 
 def said(_: Any) -> list[str]:
     """The adapter's warnings and errors since the change; see `Engine.call`."""
-    return _SAID.messages
+    return SAID.messages
 
 
 def _not_taken() -> None:
@@ -53,14 +42,15 @@ def _not_taken() -> None:
     HookRegistry._apply_target = apply_some
 
 
-def _no_state_for_two() -> None:
-    """The runtime state of one length cannot be built."""
+def _no_state_for_two(*, first_rank: bool = True) -> None:
+    """The runtime state of one length cannot be built, in all ranks or in all but the first."""
+    from sglang.srt.runtime_context import get_parallel
     from sglang.srt.speculative.eagle_worker_v2 import EAGLEWorkerV2
 
     build = EAGLEWorkerV2.build_adaptive_runtime_state
 
     def short_of_memory(self: Any, speculative_num_steps: int, *args: Any, **kwargs: Any) -> Any:
-        if speculative_num_steps == 2:
+        if speculative_num_steps == 2 and (first_rank or get_parallel().tp_rank > 0):
             raise MemoryError("made to fail")
         return build(self, speculative_num_steps, *args, **kwargs)
 
@@ -85,6 +75,7 @@ def _untested_version() -> None:
 CHANGES = {
     "not-taken": _not_taken,
     "no-state-for-2": _no_state_for_two,
+    "no-state-for-2-but-in-first": partial(_no_state_for_two, first_rank=False),
     "blocking-client": _blocking_client,
     "untested-version": _untested_version,
 }

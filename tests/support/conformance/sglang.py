@@ -6,7 +6,6 @@ The engine takes itself for a version that the tests never saw: it is controlled
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from support import sglang_changed
 from support.conformance import subject
@@ -54,9 +53,4 @@ class SglangSubject:
 
 
 def _ask(ask: subject.Ask) -> Ask:
-    said: dict[str, Any] = {}
-    if ask.max_draft is not None:
-        said["turbospec_max_draft"] = ask.max_draft
-    if ask.label:
-        said["turbospec_label"] = ask.label
-    return Ask(list(ask.prompt), ask.max_tokens, abort_after=ask.abort_after, custom_params=said or None)
+    return Ask(list(ask.prompt), ask.max_tokens, abort_after=ask.abort_after, custom_params=ask.said)

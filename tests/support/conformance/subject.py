@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 # Of every subject: the longest proposal, and what its operator configured.
 LENGTH = 4
@@ -25,6 +25,16 @@ class Ask:
     max_draft: int | None = None
     label: str = ""
     abort_after: int | None = None
+
+    @property
+    def said(self) -> dict[str, Any] | None:
+        """What its caller says, by the names that all adapters know; None where that is nothing."""
+        said: dict[str, Any] = {}
+        if self.max_draft is not None:
+            said["turbospec_max_draft"] = self.max_draft
+        if self.label:
+            said["turbospec_label"] = self.label
+        return said or None
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,12 +53,7 @@ class VllmSubject:
 
 
 def _ask(ask: subject.Ask) -> Ask:
-    said: dict[str, Any] = {}
-    if ask.max_draft is not None:
-        said["turbospec_max_draft"] = ask.max_draft
-    if ask.label:
-        said["turbospec_label"] = ask.label
-    return Ask(list(ask.prompt), ask.max_tokens, extra_args=said or None, abort_after=ask.abort_after)
+    return Ask(list(ask.prompt), ask.max_tokens, abort_after=ask.abort_after, extra_args=ask.said)
 
 
 def _move_the_tested_range() -> None:
