@@ -100,6 +100,16 @@ def test_a_step_without_the_drafter_proposes_nothing() -> None:
     assert runner.drafted == runner.kept == []
 
 
+@pytest.mark.parametrize("rest", [(), (1,)], ids=["0.26", "0.32"])
+@pytest.mark.parametrize("verified", ["drafts", None])
+def test_inputs_of_every_version_pass(rest: tuple[int, ...], verified: str | None) -> None:
+    """vLLM unpacks what its runner prepared: as many values come out as went in, whatever their number."""
+    runner = make_runner()
+    runner._prepare_inputs = lambda output, tokens: ("indices", verified, *rest)  # noqa: ARG005
+    hook_runner(runner, LOGGER)
+    assert runner._prepare_inputs(without_drafter(), None) == ("indices", None, *rest)
+
+
 def test_asynchronous_scheduling_gets_its_next_tokens() -> None:
     """They come from what drafting prepares, so that part is done."""
     runner = make_runner(asynchronous=True)
