@@ -7,7 +7,6 @@ collected, none that the adapter under test reports about itself.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 from collections.abc import Callable, Iterable
 from multiprocessing.connection import Connection
@@ -19,6 +18,7 @@ from support.conformance.subject import SeenStep
 from support.vllm_draft_kv import DraftKv
 from support.vllm_evidence import Evidence
 from support.vllm_options import EngineOptions
+from support.vllm_processes import engine_context
 from support.vllm_requests import NO_ANSWER, Answer, Ask, add, drive
 
 SCHEDULER = "turbospec.adapters.vllm.scheduler.TurboSpecScheduler"
@@ -30,7 +30,7 @@ class Engine:
     def __init__(self, options: EngineOptions) -> None:
         self.asynchronous = options.asynchronous
         self.method = (options.speculative or {}).get("method")
-        context = multiprocessing.get_context("spawn")
+        context = engine_context()
         self._pipe, theirs = context.Pipe()
         self._process = context.Process(target=_serve, args=(options, theirs), daemon=True)
         self._process.start()
@@ -107,19 +107,7 @@ class Engine:
 def _serve(options: EngineOptions, pipe: Connection) -> None:
     import traceback
 
-    os.environ.update(
-        VLLM_ENABLE_V1_MULTIPROCESSING="0",
-        VLLM_CPU_KVCACHE_SPACE="1",
-        # The models are tiny: a second thread only waits for the first, and spins while it does.
-        VLLM_CPU_OMP_THREADS_BIND="nobind",
-        OMP_NUM_THREADS="1",
-        NUMBA_NUM_THREADS="1",
-        VLLM_LOGGING_LEVEL="WARNING",
-        # Compiling small helpers takes longer than all they do here.
-        TORCHDYNAMO_DISABLE="1",
-        HF_HUB_OFFLINE="1",
-        **options.environ,
-    )
+    os.environ.update(options.environ)
     worker: _Worker | None = None
     request: tuple[str, tuple[Any, ...]] | None = None
     while True:
