@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 import logging
+import statistics
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,9 +70,10 @@ def test_reports_are_kept_back_while_nothing_depends_on_them(
     # Plans 20 to 24 allow 200 ms. What is sent after a report that ran under the first of them, and before
     # the last of them came, was kept back all the while.
     versions = [int(report.get("plan_version", 0)) for report in reports]
-    kept_back = [steps[i] for i in range(1, len(reports)) if versions[i - 1] >= 20 and versions[i] < 24]
-    assert min(kept_back) > 20
-    assert max(steps[30:60]) < min(kept_back)
+    kept_back = [steps[i] for i in range(1, len(reports)) if versions[i - 1] >= 20 and 20 <= versions[i] < 24]
+    # Not each of them: a machine that stands still makes steps of 200 ms few, and reports late.
+    assert statistics.median(kept_back) > 20
+    assert statistics.median(steps[30:60]) < statistics.median(kept_back) / 4
     assert [int(report["sequence"]) for report in reports] == [
         sum(steps[: i + 1]) for i in range(len(steps))
     ], "no step is missing"
@@ -202,19 +203,22 @@ def test_a_process_with_a_client_can_exit(address: str, start_controller: StartC
     """An engine that simply ends is not held up by the client's threads."""
     start_controller()
     program = (
-        "import sys, time; sys.path[:0] = sys.argv[2:]\n"
+        "import sys; sys.path[:0] = sys.argv[2:]\n"
         "from support.stepping import Stepper, make_hello\n"
         "from turbospec.adapters.client import ControlClient\n"
         "client = ControlClient(sys.argv[1], make_hello); client.start()\n"
         "Stepper(client).run_until_controlled()\n"
-        "print(time.monotonic())"
+        "print(flush=True)"
     )
     root = Path(__file__).parents[2]
     paths = [str(root / name) for name in ("proto", "adapters", "tests")]
     command = [sys.executable, "-c", program, address, *paths]
-    done = subprocess.run(command, timeout=200, check=False, stdout=subprocess.PIPE, text=True)
-    assert done.returncode == 0
-    assert time.monotonic() - float(done.stdout) < 4.0  # `close` gives its thread 5 s
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "\n", "it was controlled"
+        with Watch() as watch:
+            assert process.wait(PATIENCE_SECONDS) == 0
+    assert watch.seconds < 4.0  # `close` gives its thread 5 s
 
 
 def test_a_client_can_be_told_to_stop_without_waiting(

@@ -196,7 +196,7 @@ def test_it_installs_where_there_is_nothing(bundle: Path, tmp_path: Path) -> Non
         capture_output=True,
         text=True,
         env={"PATH": "/usr/bin:/bin", "PIP_INDEX_URL": "http://127.0.0.1:9/", "PIP_NO_INPUT": "1"},
-        timeout=120,
+        timeout=400,
         check=False,
     )
     lines = ended.stdout.splitlines()

@@ -36,6 +36,6 @@ def with_base_install(
         env=environment(env),
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=400,
         check=False,
     )

@@ -76,6 +76,7 @@ def _wander(plan: pb.Plan, longest: int) -> None:
 def _unhurried(plan: pb.Plan) -> None:
     """From the twentieth report on it wants one in 200 ms; from the twenty-fifth on, all at once again."""
     plan.report_interval_ms = 200 if 20 <= plan.version < 25 else 0
+    plan.time_to_live_ms = 10_000
 
 
 def _next_epoch(plan: pb.Plan) -> None:

@@ -31,6 +31,16 @@ def wait_until(
         last = now
 
 
+def wait_unchanged(value: Callable[[], object], seconds: float) -> None:
+    """Returns once `value` has been the same for so many seconds in which the machine ran."""
+    seen, last, still = value(), time.monotonic(), 0.0
+    while still < seconds:
+        time.sleep(_TICK_SECONDS)
+        now = time.monotonic()
+        still = still + min(now - last, _LATE_SECONDS) if value() == seen else 0.0
+        seen, last = value(), now
+
+
 class Watch:
     """Measures the seconds of a block, without those in which the machine did not run this process.
 

@@ -17,6 +17,7 @@ from types import TracebackType
 
 import numpy as np
 from aiohttp import web
+from support.patience import wait_until
 from support.scripted.costs import Shape
 from support.scripted.hello import make_hello
 from support.scripted.machine import Machine
@@ -94,10 +95,7 @@ class ProfiledEngine:
         self._client.start()
         for thread in self._threads:
             thread.start()
-        deadline = time.monotonic() + 60
-        while not self._client.connected:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        wait_until(lambda: self._client.connected, "connected")
         return self
 
     def __exit__(

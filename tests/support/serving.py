@@ -29,7 +29,7 @@ def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
 
 
 def turbospec(
-    *arguments: str, env: Mapping[str, str] | None = None, within: float = 200
+    *arguments: str, env: Mapping[str, str] | None = None, within: float = 500
 ) -> subprocess.CompletedProcess[str]:
     """Runs the command line to its end, which comes `within` so many seconds."""
     command = [sys.executable, "-m", "turbospec.cli.main", *arguments]

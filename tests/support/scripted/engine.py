@@ -103,9 +103,9 @@ class ScriptedEngine:
         """The plan made from the newest report, or from the hello."""
         until = time.monotonic() + self._patience
         while time.monotonic() < until:
-            # While there is no connection, asking for a plan would only be counted.
             if self.client.connected:
-                plan = self.client.current()
+                # Not `current`: by the clock of a machine that stands still it may have expired meanwhile.
+                plan = self.client._exchange.plan
                 if plan is not None and plan.report_sequence == self._reported:
                     return plan
             elif self._reported:
