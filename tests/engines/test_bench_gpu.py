@@ -5,8 +5,11 @@ from __future__ import annotations
 import io
 import json
 import math
+import shutil
 import time
 from collections import Counter
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +17,36 @@ import pytest
 from rich.console import Console
 from turbospec.adapters.reports import StepRecord
 from turbospec.engines.bench.e2e.lineup import Window
-from turbospec.engines.bench.gpu import cells, device, plan, runner, steptime, summary
+from turbospec.engines.bench.e2e.scoring import MIN_REPEATS
+from turbospec.engines.bench.gpu import cells, device, page, picture, plan, runner, steptime, summary
 from turbospec.engines.bench.gpu.agreement import eps_for
 from turbospec.engines.bench.gpu.forced import Forced
 from turbospec.engines.bench.gpu.plan import FULL, GOODPUT, NONE, PARTS, SMALL, STATICS, TABLE
+from turbospec.engines.bench.gpu.reading import cells_of, parts_of
 from turbospec.engines.bench.gpu.serving import Case
 from turbospec.engines.instant_models import PAIRS
+from turbospec.engines.processes import ProcessFailedError
 from turbospec.engines.profiling.errors import OptionError
 from turbospec.engines.profiling.plan import Load, Mode, PlannedCell
 from turbospec.engines.stage.vllm import DRAFT_MODEL, NGRAM
+from turbospec.sidecar.profiles import document
+from turbospec.sidecar.profiles.profile import Source
+from turbospec.sidecar.profiles.store import SUFFIX
+
+_MEASURED = Path(__file__).parent / "gpu_results"
+"""Results of a run with `--small`, as its parts left them."""
+
+
+@pytest.fixture
+def measured(tmp_path: Path) -> Path:
+    """A directory in which some parts are done."""
+    folder = runner.Results(tmp_path, SMALL).folder
+    shutil.copytree(_MEASURED, folder)
+    return tmp_path
+
+
+def _quiet() -> Console:
+    return Console(file=io.StringIO())
 
 
 def test_every_method_and_agreement_has_a_part() -> None:
@@ -36,6 +60,61 @@ def test_every_method_and_agreement_has_a_part() -> None:
             assert PARTS.index(part.replace(plan.CELLS, plan.TUNE, 1)) < PARTS.index(part)
     assert len(FULL.concurrencies) <= 4
     assert plan.LIMIT_SECONDS < plan.MOST_PART_SECONDS
+
+
+def test_parts_have_time_for_what_scores_need() -> None:
+    """Four repeats of planned windows beside two minutes for engines to start; once the load that varies."""
+    windows = len((NONE, TABLE, GOODPUT, *STATICS))
+    window = FULL.rest_seconds + FULL.ramp_seconds + FULL.window_seconds
+    settling = FULL.ramp_seconds + FULL.settle_seconds
+    repeat = len(FULL.concurrencies) * (windows * window + settling)
+    warm_up = len(FULL.concurrencies) * 4 * window
+    assert FULL.repeats == MIN_REPEATS
+    assert 120 + warm_up + FULL.repeats * repeat <= plan.LIMIT_SECONDS
+    varying = len((NONE, GOODPUT, *STATICS)) * len(FULL.phases) * FULL.phase_seconds
+    assert 120 + warm_up + varying <= plan.LIMIT_SECONDS
+
+
+def _measured_cells(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, repeats_of_time: float
+) -> dict[str, Any]:
+    """A `cells-…` part whose windows take a second each, of a clock that only they move."""
+    now = [0.0]
+
+    class Measured:
+        repeated = 0
+
+        def __enter__(self) -> Measured:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def answer_once(self) -> None: ...
+
+        def measure(self, policy: str, *_: object, **__: object) -> Window:
+            now[0] += 1.0
+            return Window(_SPEEDS[policy], None)
+
+    own = (NONE, TABLE)
+    monkeypatch.setattr(cells, "stage", lambda *_: nullcontext())
+    monkeypatch.setattr(cells, "lineup", lambda *_: (Measured(), own))
+    monkeypatch.setattr(cells.time, "monotonic", lambda: now[0])
+    warm_up = len(SMALL.concurrencies) * (len(own) + 2)
+    repeat = len(SMALL.concurrencies) * (len(_SPEEDS) + 1)  # `goodput` settles first
+    case = Case(SMALL, plan.LAYERS, plan.HIGH, 0.1)
+    return cells.measure(case, [(1, 8, 2)], tmp_path, tmp_path, warm_up + repeats_of_time * repeat)
+
+
+@pytest.mark.parametrize(
+    ("time_for", "repeats"), [(0.5, 1), (1.9, 1), (2.0, 2), (3.9, 3), (9.0, SMALL.repeats)]
+)
+def test_no_repeat_is_begun_that_would_take_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, time_for: float, repeats: int
+) -> None:
+    """The first one is measured whatever the time, and without four there are no scores."""
+    found = _measured_cells(monkeypatch, tmp_path, repeats_of_time=time_for)
+    assert {len(cell["windows"]) for cell in found["cells"]} == {repeats}
+    assert bool(found["scores"]) == (repeats >= MIN_REPEATS)
 
 
 def test_step_times_cover_what_is_asked() -> None:
@@ -155,7 +234,7 @@ def test_targets_are_told_from_the_parts_that_are_there() -> None:
     assert (best.where, best.met) == ("cells-1b-low at 16", False)
     assert best.value == pytest.approx(98 / 150)
     assert found["goodput / none"].value == pytest.approx(0.98)
-    assert found["dilation"].where == "16 requests"
+    assert found["dilation"].where == "16 at once"
     assert found["dilation"].met is False
     assert found["held-out step times"].met is True
     varying = [t for t in summary.targets(results) if "load that varies" in t.name]
@@ -169,11 +248,11 @@ def test_a_part_that_is_done_is_not_run_again(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(runner, "_measure", lambda part, *_: ran.append(part) or {"value": len(ran)})
     file = tmp_path / "out.json"
     for _ in range(2):
-        runner.run(plan.MODELS, tmp_path, file, small=True, console=Console(file=io.StringIO()))
+        runner.run(plan.MODELS, tmp_path, file, small=True, console=_quiet())
     assert ran == [plan.MODELS]
     written = json.loads(file.read_text())
     assert (written["part"], written["scale"], written["value"]) == (plan.MODELS, SMALL.name, 1)
-    runner.run(plan.MODELS, tmp_path, file, small=False, console=Console(file=io.StringIO()))
+    runner.run(plan.MODELS, tmp_path, file, small=False, console=_quiet())
     assert len(ran) == 2
 
 
@@ -183,22 +262,68 @@ def test_a_part_that_was_cut_off_is_run_again(tmp_path: Path, monkeypatch: pytes
     results.folder.mkdir(parents=True)
     results.path(plan.COST).write_text('{"format": "turbospec.bench_gpu", "part": "cost", "sca')
     monkeypatch.setattr(runner, "_measure", lambda *_: {"value": 5})
-    found = runner.run(plan.COST, tmp_path, None, small=True, console=Console(file=io.StringIO()))
+    found = runner.run(plan.COST, tmp_path, None, small=True, console=_quiet())
     assert found["value"] == 5
+
+
+def test_a_part_without_scores_is_run_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Time was up before there were enough repeats; what it left until then is not the last word."""
+    scores: list[list[dict[str, Any]]] = [[], [{"concurrency": 1}]]
+    monkeypatch.setattr(runner, "_measure", lambda *_: {"scores": scores.pop(0)})
+    for left in (1, 0, 0):
+        runner.run("cells-1b-high", tmp_path, None, small=True, console=_quiet())
+        assert len(scores) == left
+
+
+def test_all_parts_are_run_and_the_failed_ones_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In order; one that fails is named and ends nothing else, and the next call runs it and no other."""
+    ran: list[str] = []
+    broken = {"tune-1b-low": ProcessFailedError("its log"), "cost": KeyError("unforeseen")}
+
+    def measure(part: str, *_: object) -> dict[str, Any]:
+        ran.append(part)
+        if part in broken:
+            raise broken[part]
+        return {"targets": []} if part == plan.SUMMARY else {}
+
+    monkeypatch.setattr(runner, "_measure", measure)
+    with pytest.raises(ProcessFailedError, match=r"run again: cost, tune-1b-low$"):
+        runner.run_all(tmp_path, None, small=True, console=_quiet())
+    assert ran == list(PARTS)
+    broken.clear()
+    ran.clear()
+    file = tmp_path / "summary.json"
+    runner.run_all(tmp_path, file, small=True, console=_quiet())
+    assert ran == ["cost", "tune-1b-low", *plan.ALWAYS_ANEW]
+    assert json.loads(file.read_text())["part"] == plan.SUMMARY
+
+
+def test_what_tells_most_is_run_first() -> None:
+    """A device is there for a limited time: one pair is compared before the others are tuned."""
+    first = PARTS[: PARTS.index("cells-layers-high") + 1]
+    assert first == (
+        "models",
+        "step-time-async",
+        "step-time-sync",
+        "cost",
+        "tune-layers-high",
+        "cells-layers-high",
+    )
+    assert PARTS[-2:] == plan.ALWAYS_ANEW
 
 
 def test_a_part_says_what_must_be_run_before_it(tmp_path: Path) -> None:
     """Instead of measuring something else."""
     with pytest.raises(OptionError, match="run --part tune-1b-high first"):
-        runner.run("cells-1b-high", tmp_path, None, small=True, console=Console(file=io.StringIO()))
+        runner.run("cells-1b-high", tmp_path, None, small=True, console=_quiet())
     with pytest.raises(OptionError, match="run --part models first"):
-        runner.run("tune-1b-high", tmp_path, None, small=True, console=Console(file=io.StringIO()))
+        runner.run("tune-1b-high", tmp_path, None, small=True, console=_quiet())
 
 
 def test_the_summary_is_never_taken_from_before(tmp_path: Path) -> None:
     """It is about the parts that are there now."""
     for _ in range(2):
-        found = runner.run(plan.SUMMARY, tmp_path, None, small=True, console=Console(file=io.StringIO()))
+        found = runner.run(plan.SUMMARY, tmp_path, None, small=True, console=_quiet())
         assert [target["met"] for target in found["targets"]] == [None] * len(found["targets"])
 
 
@@ -243,5 +368,79 @@ def test_deadlines_are_of_the_clock_that_parts_read(tmp_path: Path, monkeypatch:
     given: list[float] = []
     monkeypatch.setattr(runner, "_measure", lambda *args: given.append(args[-1]) or {})
     before = time.monotonic()
-    runner.run(plan.COST, tmp_path, None, small=True, console=Console(file=io.StringIO()))
+    runner.run(plan.COST, tmp_path, None, small=True, console=_quiet())
     assert before + plan.LIMIT_SECONDS <= given[0] <= time.monotonic() + plan.LIMIT_SECONDS
+
+
+def test_the_page_shows_what_was_measured(measured: Path) -> None:
+    """Tables with the parts' numbers, a picture for each kind of parts, and which parts were not run."""
+    found = runner.run(plan.PAGE, measured, None, small=True, console=_quiet())
+    folder = Path(found["folder"])
+    assert found["files"] == [page.FILE, "gpu-cells.png", "gpu-varying.png", "gpu-step-time.png"]
+    for name in found["files"][1:]:
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
+    text = (folder / page.FILE).read_text()
+    results = runner.Results(measured, SMALL).all()
+    for score in results["cells-layers-high"]["scores"]:
+        assert f"{score['goodput_over_best_static']['value']:.3f} (" in text
+        assert f"{score['goodput_over_table']['low']:.3f} to" in text
+    assert f"{results['varying-layers-low']['goodput_over_none']:.3f} |" in text
+    (everything,) = (r for r in results["step-time-async"]["fit"]["regions"] if r["name"] == "all")
+    assert f"| {everything['median']:.1%}, {everything['p95']:.1%} |" in text
+    assert all(f"{cell['dilation']['ratio']:.4f} (" in text for cell in results["cost"]["cells"])
+    assert "`cells-1b-low`" in text
+    assert "`cells-layers-high`" not in text.partition("## Targets")[0]
+    assert "Small models on a CPU" in text
+    assert all(f"]({name})" in text for name in found["files"][1:])
+
+
+def test_a_page_of_nothing_shows_nothing(tmp_path: Path) -> None:
+    """No part, no table, no picture: every target is one that was not measured."""
+    found = page.write({}, tmp_path / "page")
+    assert found["files"] == [page.FILE]
+    text = (tmp_path / "page" / page.FILE).read_text()
+    assert text.count("not measured") == len(summary.targets({}))
+    assert [line for line in text.splitlines() if line.startswith("## ")] == ["## Targets"]
+
+
+def test_pictures_show_each_policy_against_none(measured: Path) -> None:
+    """Throughput as a ratio, at every concurrency; every point is a number of the results."""
+    parts = parts_of(runner.Results(measured, SMALL).all(), plan.CELLS)
+    cells_there = cells_of(parts["cells-layers-high"])
+    panels = picture._cells(parts).get_axes()
+    lines = {line.get_label(): list(line.get_ydata()) for line in panels[0].get_lines()}
+    assert set(lines) == {NONE, TABLE, GOODPUT, *STATICS}
+    for policy, ratios in lines.items():
+        wanted = [cell.tokens_per_second[policy] / cell.tokens_per_second[NONE] for cell in cells_there]
+        assert ratios == pytest.approx(wanted)
+
+
+def test_cells_are_read_by_concurrency() -> None:
+    """Speeds are geometric means of windows; a policy none of whose requests ended has no time per token."""
+    windows = [{"tokens_per_second": 10.0, "seconds_per_token": None}, {"tokens_per_second": 40.0}]
+    ended = [{"tokens_per_second": 30.0, "seconds_per_token": 0.02}] * 3
+    found = cells_of(
+        {
+            "cells": [
+                {"concurrency": 16, "policy": NONE, "windows": windows},
+                {"concurrency": 1, "policy": NONE, "windows": windows},
+                {"concurrency": 16, "policy": GOODPUT, "windows": ended},
+            ]
+        }
+    )
+    assert [cell.concurrency for cell in found] == [1, 16]
+    assert found[1].tokens_per_second == pytest.approx({NONE: 20.0, GOODPUT: 30.0})
+    assert found[1].milliseconds_per_token == {NONE: None, GOODPUT: 20.0}
+
+
+def test_the_profile_is_one_of_the_stores() -> None:
+    """It holds every cell that was measured, and its key no directory of the machine that measured it."""
+    result = json.loads((_MEASURED / "step-time-async.json").read_text())
+    profile = document.loads((_MEASURED / result["profile"]).read_bytes())
+    assert result["profile"].endswith(SUFFIX)
+    assert len(profile.cells) == result["cells"]
+    assert profile.source is Source.SWEEP
+    made = replace(profile.key, model="/some/where/target-8b-1", draft_model="/some/where/draft-8b")
+    named = steptime.named(made)
+    assert (named.model, named.draft_model) == ("target-8b-1", "draft-8b")
+    assert steptime.named(profile.key) == profile.key

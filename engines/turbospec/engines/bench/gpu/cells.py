@@ -23,7 +23,7 @@ Windows = dict[int, dict[str, list[Window]]]
 
 
 def measure(case: Case, entries: Entries, directory: Path, logs: Path, deadline: float) -> dict[str, Any]:
-    """As many repeats as planned, or until `deadline`, which is in `time.monotonic` seconds."""
+    """As many repeats as planned, or as end before `deadline`, which is in `time.monotonic` seconds."""
     scale = case.scale
     began = time.monotonic()
     windows: Windows = {}
@@ -32,8 +32,10 @@ def measure(case: Case, entries: Entries, directory: Path, logs: Path, deadline:
         with measured:
             started = time.monotonic() - began
             _warm_up(measured, case, own)
+            took = 0.0  # the first one is measured whatever the time
             for repeat in range(1, scale.repeats + 1):
-                if time.monotonic() > deadline and repeat > 1:
+                repeat_began = time.monotonic()
+                if took and repeat_began + took > deadline:
                     break
                 for concurrency, policies in order(scale.concurrencies, own, repeat):
                     for policy in policies:
@@ -41,6 +43,7 @@ def measure(case: Case, entries: Entries, directory: Path, logs: Path, deadline:
                             measured.measure(policy, concurrency, scale.settle_seconds, seed=_SEED)
                         window = _window(measured, policy, concurrency, scale.window_seconds, repeat)
                         windows.setdefault(concurrency, {}).setdefault(policy, []).append(window)
+                took = time.monotonic() - repeat_began
     return {
         "method": case.method,
         "agreement": case.agreement,

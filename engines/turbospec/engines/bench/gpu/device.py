@@ -21,15 +21,25 @@ _KV_CACHE_GIB, _SMALLER_KV_CACHE_GIB = 10, 4
 _SMALLER_CONCURRENCIES, _SMALLER_REQUESTS = (1, 8, 32, 64), 64
 
 
+def accelerator() -> str | None:
+    """The first accelerator's name; None where there is none."""
+    return _first_of("name")
+
+
 def memory_gib() -> float | None:
     """The first accelerator's memory; None where there is none."""
+    mebibytes = _first_of("memory.total")
+    return None if mebibytes is None else float(mebibytes) / 1024
+
+
+def _first_of(property: str) -> str | None:
     program = shutil.which("nvidia-smi")
     if program is None:
         return None
-    command = [program, "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
+    command = [program, f"--query-gpu={property}", "--format=csv,noheader,nounits"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    lines = ended.stdout.split()
-    return float(lines[0]) / 1024 if ended.returncode == 0 and lines else None
+    lines = ended.stdout.splitlines()
+    return lines[0].strip() if ended.returncode == 0 and lines else None
 
 
 def holds_all_engines(scale: Scale) -> bool:

@@ -11,24 +11,30 @@ LAYERS, ONE_BILLION, NGRAM = "layers", "1b", "ngram"
 METHODS = (LAYERS, ONE_BILLION, NGRAM)
 """Drafts: the target's first layers, a model of 1B's shape, or what the text itself repeats."""
 
-MODELS, COST, SUMMARY = "models", "cost", "summary"
+MODELS, COST, SUMMARY, PAGE = "models", "cost", "summary", "page"
 STEP_TIME, TUNE, CELLS, VARYING = "step-time", "tune", "cells", "varying"
 MODES = ("sync", "async")
 
 PARTS = (
     MODELS,
-    *(f"{STEP_TIME}-{mode}" for mode in MODES),
-    *(f"{TUNE}-{method}-{agreement}" for method in METHODS for agreement in AGREEMENTS),
-    *(f"{CELLS}-{method}-{agreement}" for method in METHODS for agreement in AGREEMENTS),
+    *(f"{STEP_TIME}-{mode}" for mode in reversed(MODES)),
     COST,
-    *(f"{VARYING}-{LAYERS}-{agreement}" for agreement in AGREEMENTS),
+    *(
+        f"{kind}-{method}-{agreement}"
+        for method in METHODS
+        for agreement in AGREEMENTS
+        for kind in (TUNE, CELLS, *([VARYING] if method == LAYERS else []))
+    ),
     SUMMARY,
+    PAGE,
 )
-"""In the order in which they need each other."""
+"""Each after what it needs, and what tells most first: a device may be there for half an hour."""
+ALWAYS_ANEW = (SUMMARY, PAGE)
+"""They are of the other parts, whichever there are by then."""
 
 MOST_PART_SECONDS = 8 * 60.0
-LIMIT_SECONDS = 7 * 60.0
-"""After so long a part begins no further repeat: what it has then is its result."""
+LIMIT_SECONDS = 7.5 * 60.0
+"""By then a part has measured: it begins no repeat that would take longer, and what it has is its result."""
 
 NONE, TABLE, GOODPUT, ADAPTIVE = "none", "table", "goodput", "adaptive"
 LONGEST_LENGTH = 5
@@ -78,10 +84,10 @@ FULL = Scale(
     concurrencies=(1, 16, 64, 256),
     max_requests=256,
     max_context=2048,
-    prompt_tokens=128,
+    prompt_tokens=32,  # 256 of them are computed within the ramp
     output_tokens=(64, 192),
     engine_seconds=400.0,
-    ramp_seconds=0.4,
+    ramp_seconds=0.5,
     window_seconds=0.8,
     settle_seconds=1.5,
     rest_seconds=0.1,

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from turbospec.engines.bench.gpu import cells, cost, device, summary, tune, varying, worker
+from turbospec.engines.bench.gpu import cells, cost, device, page, summary, tune, varying, worker
 from turbospec.engines.bench.gpu.plan import (
+    ALWAYS_ANEW,
     CELLS,
     COST,
     FULL,
@@ -20,6 +21,8 @@ from turbospec.engines.bench.gpu.plan import (
     LIMIT_SECONDS,
     MODELS,
     NGRAM,
+    PAGE,
+    PARTS,
     SMALL,
     STEP_TIME,
     SUMMARY,
@@ -30,7 +33,7 @@ from turbospec.engines.bench.gpu.plan import (
 )
 from turbospec.engines.bench.gpu.serving import Case
 from turbospec.engines.bench.machine import machine
-from turbospec.engines.processes import Children
+from turbospec.engines.processes import Children, ProcessFailedError
 from turbospec.engines.profiling.errors import OptionError
 
 _FORMAT = "turbospec.bench_gpu"
@@ -65,7 +68,7 @@ class Results:
     def all(self) -> dict[str, dict[str, Any]]:
         """Every result, by part."""
         found = {path.stem: self.read(path.stem) for path in sorted(self.folder.glob("*.json"))}
-        return {part: result for part, result in found.items() if result and part != SUMMARY}
+        return {part: result for part, result in found.items() if result and part not in ALWAYS_ANEW}
 
 
 def run(
@@ -79,8 +82,8 @@ def run(
     scale = device.fitted(SMALL if small else FULL)
     results = Results(directory, scale)
     results.folder.mkdir(parents=True, exist_ok=True)
-    found = None if part == SUMMARY else results.read(part)
-    if found is None:
+    found = None if part in ALWAYS_ANEW else results.read(part)
+    if found is None or _cut_short(found):
         began = time.monotonic()
         found = {
             "format": _FORMAT,
@@ -88,7 +91,8 @@ def run(
             "scale": scale.name,
             **_measure(part, directory, results, scale, began + LIMIT_SECONDS),
             "settings": asdict(scale),
-            "machine": machine() | {"accelerator_gib": device.memory_gib()},
+            "machine": machine()
+            | {"accelerator": device.accelerator(), "accelerator_gib": device.memory_gib()},
             "seconds": round(time.monotonic() - began, 1),
         }
         _write(results.path(part), found)
@@ -104,12 +108,37 @@ def run(
     return found
 
 
+def run_all(directory: Path, json_file: Path | None, *, small: bool, console: Console) -> None:
+    """Every part that is not done, in order; `json_file` gets the summary.
+
+    A part that fails is named, and the next one begun. Raises ProcessFailedError at the end if any did.
+    """
+    failed = []
+    for part in PARTS:
+        try:
+            run(part, directory, json_file if part == SUMMARY else None, small=small, console=console)
+        # The device is there for a limited time: what is wrong with one part must not cost the others theirs.
+        except Exception as error:  # noqa: BLE001
+            told = f"{part}: FAILED: {type(error).__name__}: {error}"
+            console.print(told, highlight=False, markup=False, soft_wrap=True)
+            failed.append(part)
+    if failed:
+        raise ProcessFailedError(f"failed, and to be run again: {', '.join(failed)}")
+
+
+def _cut_short(found: dict[str, Any]) -> bool:
+    """Whether time was up before a part could be scored: engines that start sooner next time leave more."""
+    return found.get("scores") == []
+
+
 def _measure(part: str, directory: Path, results: Results, scale: Scale, deadline: float) -> dict[str, Any]:
     logs = directory / "logs" / "bench-gpu" / part
     logs.mkdir(parents=True, exist_ok=True)
     models = directory / "gpu" / "models"
     kind = next(
-        kind for kind in (MODELS, STEP_TIME, TUNE, CELLS, COST, VARYING, SUMMARY) if part.startswith(kind)
+        kind
+        for kind in (MODELS, STEP_TIME, TUNE, CELLS, COST, VARYING, SUMMARY, PAGE)
+        if part.startswith(kind)
     )
 
     def settings(module: str, pair: str, **options: Any) -> worker.Settings:
@@ -129,7 +158,7 @@ def _measure(part: str, directory: Path, results: Results, scale: Scale, deadlin
         return {"pairs": pairs}
 
     def run_step_time() -> dict[str, Any]:
-        profile = results.folder / f"{part}.profile"
+        profile = results.folder / f"{part}.profile.json"
         wanted = settings(
             "steptime", scale.pairs[LAYERS], asynchronous=part.endswith("-async"), profile=str(profile)
         )
@@ -154,6 +183,7 @@ def _measure(part: str, directory: Path, results: Results, scale: Scale, deadlin
         COST: run_cost,
         VARYING: lambda: varying.measure(case(), models, logs, deadline),
         SUMMARY: lambda: summary.measure(results.all()),
+        PAGE: lambda: page.write(results.all(), results.folder / PAGE),
     }
     return measures[kind]()
 

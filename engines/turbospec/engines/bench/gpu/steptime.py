@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ from turbospec.engines.profiling.measured import Measured
 from turbospec.engines.profiling.plan import Load, Mode, PlannedCell
 from turbospec.engines.profiling.statistics import spread
 from turbospec.sidecar.profiles import document
+from turbospec.sidecar.profiles.key import ProfileKey
 from turbospec.sidecar.profiles.profile import Cell, Profile, Source
 
 # After a change of length: two steps at most are still of the one before, and first ones choose kernels.
@@ -33,6 +35,7 @@ _SPARE_STEPS = 4
 _MOST_TRIES = 4
 _EPS = 1.0
 _RAGGED_LENGTHS = (2, 4, STEP_LENGTH)
+_LOAD_SECONDS = 25.0  # the longest on an H200 by its compute: the prompts, and twelve visits of 60 ms a step
 
 
 def measure(settings: Settings) -> dict[str, Any]:
@@ -58,7 +61,7 @@ def measure(settings: Settings) -> dict[str, Any]:
     for repeat in range(scale.step_repeats):
         draw = random.Random(f"{settings.pair}/{repeat}")
         for requests, context in draw.sample(loads, len(loads)):
-            if time.monotonic() > settings.deadline:
+            if time.monotonic() + _LOAD_SECONDS > settings.deadline:
                 break
             engine.forced.set(0)
             engine.fill(requests, context)
@@ -72,7 +75,7 @@ def measure(settings: Settings) -> dict[str, Any]:
             continue
         break
     cells = measured.cells()
-    profile = Profile(engine.key, datetime.now(UTC), __version__, Source.SWEEP, cells)
+    profile = Profile(named(engine.key), datetime.now(UTC), __version__, Source.SWEEP, cells)
     Path(settings.options["profile"]).write_bytes(document.dumps(profile))
     return {
         "asynchronous": engine._core.batch_queue is not None,
@@ -86,6 +89,11 @@ def measure(settings: Settings) -> dict[str, Any]:
         "max_context": engine.hello.identity.max_context,
         "fit": fit_errors(cells, engine.hello.capabilities, engine.hello.identity.max_context),
     }
+
+
+def named(key: ProfileKey) -> ProfileKey:
+    """The key with the made models' names: their directories are of the machine that measured."""
+    return replace(key, model=Path(key.model).name, draft_model=Path(key.draft_model).name)
 
 
 def possible_loads(scale: Scale, kv_tokens: int) -> list[tuple[int, int]]:

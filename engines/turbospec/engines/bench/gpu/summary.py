@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from turbospec.engines.bench.gpu.plan import CELLS, COST, GOODPUT, NONE, STATICS, STEP_TIME, TABLE, VARYING
+from turbospec.engines.bench.gpu.reading import cells_of, parts_of
 
 _DILATION = 1.005
 _FIT_MEDIAN = 0.05
@@ -58,7 +59,7 @@ def targets(results: Mapping[str, dict[str, Any]]) -> list[Target]:
     single = min(of_single, key=lambda policy: of_single[policy] or 0.0)
     varying = {p: r["goodput_over_best_static"] for p, r in results.items() if p.startswith(VARYING)}
     dilations = {
-        f"{cell['requests']} requests": cell["dilation"]["ratio"]
+        f"{cell['requests']} at once": cell["dilation"]["ratio"]
         for cell in results.get(COST, {}).get("cells", [])
     }
     fits = {
@@ -83,16 +84,11 @@ def targets(results: Mapping[str, dict[str, Any]]) -> list[Target]:
 
 def _speeds(results: Mapping[str, dict[str, Any]]) -> dict[tuple[str, int], dict[str, float]]:
     """Tokens per second by cell and policy, geometric means over windows."""
-    found: dict[tuple[str, int], dict[str, float]] = {}
-    for part, result in results.items():
-        if not part.startswith(CELLS):
-            continue
-        for cell in result["cells"]:
-            logs = [math.log(window["tokens_per_second"]) for window in cell["windows"]]
-            found.setdefault((part, cell["concurrency"]), {})[cell["policy"]] = math.exp(
-                sum(logs) / len(logs)
-            )
-    return found
+    return {
+        (part, cell.concurrency): cell.tokens_per_second
+        for part, result in parts_of(results, CELLS).items()
+        for cell in cells_of(result)
+    }
 
 
 def _worst(name: str, values: Mapping[Any, float], bound: float, *, at_least: bool = True) -> Target:

@@ -25,6 +25,7 @@ _SEED = 0
 def measure(case: Case, directory: Path, logs: Path, deadline: float) -> dict[str, Any]:
     """The same load under each policy, in random order; tokens per second by phase."""
     scale = case.scale
+    run_seconds = len(scale.phases) * scale.phase_seconds
     found: defaultdict[str, list[list[float]]] = defaultdict(list)
     with stage(case, directory, logs) as on:
         measured, own = lineup(on, case, None)
@@ -37,7 +38,7 @@ def measure(case: Case, directory: Path, logs: Path, deadline: float) -> dict[st
                 draw = random.Random(f"varying/{repeat}")
                 policies = [NONE, *STATICS, GOODPUT]
                 for policy in draw.sample(policies, len(policies)):
-                    if time.monotonic() > deadline and repeat:
+                    if repeat and time.monotonic() + run_seconds > deadline:
                         break
                     found[policy].append(_run(measured, policy, on.place.workload, scale, repeat))
     speeds = {policy: [sum(run) / len(run) for run in runs] for policy, runs in found.items()}
