@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from turbospec.adapters import exchange
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.reports import OpenedRequest, StepRecord
+from turbospec.adapters.sglang import control
 from turbospec.adapters.sglang.control import EngineControl
 from turbospec.adapters.sglang.lengths import LengthPolicy
 from turbospec.v1 import speculation_pb2 as pb
@@ -18,11 +19,29 @@ from turbospec.v1 import speculation_pb2 as pb
 LENGTH = 4
 
 
+class Clock:
+    """Time that passes when a test says so, and a microsecond with each look at it."""
+
+    def __init__(self) -> None:
+        self._now_ns = 10**12
+
+    def monotonic_ns(self) -> int:
+        self._now_ns += 1000
+        return self._now_ns
+
+    def monotonic(self) -> float:
+        return self.monotonic_ns() / 1e9
+
+    def sleep(self, seconds: float) -> None:
+        self._now_ns += round(seconds * 1e9)
+
+
 class Client(ControlClient):
     """Keeps what is submitted; `plan` is what it gives."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
         super().__init__("unix:/nonexistent/control.sock", pb.Hello)
+        self._clock = clock
         self.submitted: list[StepRecord] = []
         self.asked = 0
 
@@ -35,7 +54,7 @@ class Client(ControlClient):
         self.submitted.append(record)
 
     def plan(self, length: int, seconds: float = 60.0) -> None:
-        expires = time.monotonic() + seconds
+        expires = self._clock.monotonic() + seconds
         self._exchange.plan = AppliedPlan(1, 1, 1, max(length, 2), length, expires)
 
 
@@ -112,8 +131,18 @@ class Request:
 
 
 @pytest.fixture
-def client() -> Client:
-    return Client()
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The adapter's."""
+    made = Clock()
+    monkeypatch.setattr(control, "monotonic", made.monotonic)
+    monkeypatch.setattr(control, "monotonic_ns", made.monotonic_ns)
+    monkeypatch.setattr(exchange, "time", made)
+    return made
+
+
+@pytest.fixture
+def client(clock: Clock) -> Client:
+    return Client(clock)
 
 
 def test_a_batch_is_reported_as_it_ran(client: Client) -> None:
@@ -215,32 +244,34 @@ def test_the_time_of_a_pause_is_nobodys(client: Client) -> None:
 
 
 @pytest.mark.parametrize("own_thread_computes", [True, False])
-def test_a_step_takes_from_the_end_of_the_one_before(client: Client, own_thread_computes: bool) -> None:
+def test_a_step_takes_from_the_end_of_the_one_before(
+    client: Client, clock: Clock, own_thread_computes: bool
+) -> None:
     """On CPUs it ends with its launch, elsewhere with its results; after idle time it has its own start."""
     engine = Engine(client, own_thread_computes=own_thread_computes)
     batch = _batch([Request("a")])
 
     def step(*, after_idle: bool = False, launch: float = 0.0, results: float = 0.0) -> float:
         engine.control.before_launch(batch, after_idle=after_idle)
-        time.sleep(launch)
+        clock.sleep(launch)
         result = _Result()
         result.speculative_num_draft_tokens = 1
         engine.control.after_launch(batch, result)
-        time.sleep(results)
+        clock.sleep(results)
         engine.process(batch, result, [0])
         return client.submitted[-1].duration_ns / 1e9
 
     step(after_idle=True)
-    time.sleep(0.05)
+    clock.sleep(0.05)
     assert step(launch=0.02) >= 0.07
-    time.sleep(0.2)
+    clock.sleep(0.2)
     assert step(after_idle=True, launch=0.02) < 0.2
     waited = step(results=0.05)
     assert (waited >= 0.05) is not own_thread_computes
     assert (step() >= 0.05) is own_thread_computes
 
 
-def test_other_ranks_learn_of_a_length_once_per_batch(client: Client) -> None:
+def test_other_ranks_learn_of_a_length_once_per_batch(client: Client, clock: Clock) -> None:
     """It may be asked for in every turn of the loop; what is counted is batches."""
     engine = Engine(client, chosen_elsewhere=True)
     client.plan(2)
@@ -250,7 +281,7 @@ def test_other_ranks_learn_of_a_length_once_per_batch(client: Client) -> None:
     assert engine.policy.length is None, "the broadcast sets it, on this rank as on the others"
     client.plan(1, seconds=0.05)
     assert engine.control.next_length() == 1
-    time.sleep(0.06)
+    clock.sleep(0.06)
     assert [engine.control.next_length() for _ in range(3)] == [None] * 3, "no longer than it is valid"
     assert client.asked == 3
 

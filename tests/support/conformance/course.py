@@ -166,7 +166,7 @@ class _Stage:
             return sum(told.steps for told in self.controller.reports[first:]) >= len(phase.run.steps)
 
         if reported:
-            wait_until(all_reported, f"reported: {len(phase.run.steps)} steps", 30)
+            wait_until(all_reported, f"reported: {len(phase.run.steps)} steps")
         return phase
 
     def serve_little(self) -> Phase:
