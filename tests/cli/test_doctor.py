@@ -9,7 +9,6 @@ import signal
 import socket
 from pathlib import Path
 
-import pytest
 from support.base_install import with_base_install
 from support.serving import turbospec
 from support.sidecar import Sidecar
@@ -28,7 +27,6 @@ def doctor_beside_vllm(control_address: str) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
-@pytest.mark.timeout(600)
 def test_all_is_well_beside_a_controller(tmp_path: Path) -> None:
     """With a tested vLLM and a live controller no check fails, and the controller keeps no trace.
 

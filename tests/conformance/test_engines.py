@@ -10,8 +10,6 @@ from support.conformance.course import Course, run_course
 from support.conformance.rules import RULES, Rule
 from turbospec.engines.models import MadeModels
 
-pytestmark = pytest.mark.timeout(600)
-
 # By the name that people call it: its subject, which imports the engine.
 SUBJECTS = {
     "vLLM": "support.conformance.vllm:VllmSubject",

@@ -11,7 +11,7 @@ import pytest
 from support.sglang_setup import ENVIRONMENT
 from support.sidecar import SOURCE_ROOTS, Sidecar
 
-pytestmark = [pytest.mark.sglang, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.sglang
 
 
 def doctor(control_address: str, **environ: str) -> tuple[int, str]:

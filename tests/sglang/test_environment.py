@@ -18,7 +18,7 @@ from support.vllm_setup import differing
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
 
-pytestmark = [pytest.mark.sglang, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.sglang
 
 RUNS = [(method, overlap) for method in ("STANDALONE", "EAGLE", "NGRAM") for overlap in (False, True)]
 NAMES = [f"{method}-{'overlap' if overlap else 'in-turn'}" for method, overlap in RUNS]

@@ -24,7 +24,7 @@ from support.sidecar import SOURCE_ROOTS
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
 
-pytestmark = [pytest.mark.sglang, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.sglang
 
 
 @contextmanager

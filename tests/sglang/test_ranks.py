@@ -65,7 +65,6 @@ def test_nothing_is_sent_while_nothing_changes() -> None:
 
 
 @pytest.mark.sglang
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(
     ("overlap", "change", "everywhere"),
     [

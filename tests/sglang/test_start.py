@@ -13,7 +13,7 @@ from support.sglang_worker import Engine
 from turbospec.adapters.sglang.compat import HOOKED
 from turbospec.engines.models import MadeModels
 
-pytestmark = [pytest.mark.sglang, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.sglang
 
 NOBODY = {"TURBOSPEC_CONTROL_ADDRESS": "unix:/nonexistent/control.sock"}
 

@@ -16,7 +16,7 @@ from support.vllm_setup import LENGTH, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 FALSE_ALARM = 1e-6
 SAMPLES = 2500

@@ -22,7 +22,7 @@ from support.vllm_setup import speculative_config
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 
 @contextmanager

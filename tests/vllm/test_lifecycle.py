@@ -12,7 +12,7 @@ from support.vllm_setup import LENGTH, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 # A request of 104 tokens takes 4 blocks of 32 in the end: eight at a time do not fit, three do.
 BLOCKS = 16

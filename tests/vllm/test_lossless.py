@@ -23,7 +23,7 @@ from turbospec.adapters.support import Status
 from turbospec.adapters.vllm.methods import METHODS
 from turbospec.engines.models import SHAPES, MadeModels
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 VOCABULARY = SHAPES["tiny"].vocabulary
 # Prompts of 64 tokens and more come in parts, and four long requests at a time do not fit into memory.

@@ -20,7 +20,7 @@ from turbospec.engines.processes import free_port
 from turbospec.engines.stage import counters
 from turbospec.v1 import introspection_pb2, introspection_pb2_grpc
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(900)]
+pytestmark = pytest.mark.vllm
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
 from turbospec.engines.stage import counters
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 
 @pytest.fixture
