@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import logging
-import statistics
 import subprocess
 import sys
 import threading
@@ -18,6 +17,8 @@ from turbospec.adapters.reports import StepRecord
 from turbospec.v1 import speculation_pb2 as pb
 
 StartController = Callable[..., ControllerProcess]
+
+ATTEMPTS = 5
 
 
 def test_steps_are_reported_and_plans_come_back(
@@ -62,18 +63,25 @@ def test_reports_are_kept_back_while_nothing_depends_on_them(
     client: ControlClient, start_controller: StartController
 ) -> None:
     """Told that reports may wait, the client sends few with all steps in them; told to hurry, one by one."""
-    controller = start_controller("unhurried")
     stepper = Stepper(client)
-    stepper.run_until(lambda: len(controller.received("report")) > 60)
-    reports = controller.received("report")
+    seen = 0
+    for _ in range(ATTEMPTS):
+        controller = start_controller("unhurried")
+        with Watch() as watch:
+            stepper.run_until(lambda: len(controller.received("report")) > seen + 60)  # noqa: B023
+        controller.kill()
+        reports = controller.received("report")[seen:]
+        seen += len(reports)
+        # Else the machine stood still: there are few steps in 200 ms of it, or many waited for their turn.
+        if watch.lost_seconds < 0.2:
+            break
     steps = [report["steps"] for report in reports]
     # Plans 20 to 24 allow 200 ms. What is sent after a report that ran under the first of them, and before
     # the last of them came, was kept back all the while.
     versions = [int(report.get("plan_version", 0)) for report in reports]
     kept_back = [steps[i] for i in range(1, len(reports)) if versions[i - 1] >= 20 and 20 <= versions[i] < 24]
-    # Not each of them: a machine that stands still makes steps of 200 ms few, and reports late.
-    assert statistics.median(kept_back) > 20
-    assert statistics.median(steps[30:60]) < statistics.median(kept_back) / 4
+    assert min(kept_back) > 20
+    assert max(steps[30:60]) < min(kept_back)
     assert [int(report["sequence"]) for report in reports] == [
         sum(steps[: i + 1]) for i in range(len(steps))
     ], "no step is missing"

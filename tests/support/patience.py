@@ -45,11 +45,11 @@ class Watch:
     """Measures the seconds of a block, without those in which the machine did not run this process.
 
     "Within 3 s" promises what the program does, not what a busy machine lets it do. A thread ticks meanwhile,
-    and of a tick that comes far too late only the usual part counts.
+    and of a tick that comes far too late only the usual part counts; the rest are `lost_seconds`.
     """
 
     def __init__(self) -> None:
-        self.seconds = 0.0
+        self.seconds = self.lost_seconds = 0.0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._tick, daemon=True)
 
@@ -57,7 +57,9 @@ class Watch:
         last = time.monotonic()
         while not self._done.wait(_TICK_SECONDS):
             now = time.monotonic()
-            self.seconds += min(now - last, _LATE_SECONDS)
+            ran = min(now - last, _LATE_SECONDS)
+            self.seconds += ran
+            self.lost_seconds += now - last - ran
             last = now
 
     def __enter__(self) -> Watch:
