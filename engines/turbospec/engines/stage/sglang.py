@@ -50,7 +50,7 @@ _ENVIRONMENT = {
 }
 _START_SECONDS = 300.0
 STANDALONE, EAGLE = "STANDALONE", "EAGLE"
-_CALL_SECONDS = 10.0
+_CALL_SECONDS = 60.0  # as in `stage.steering`
 
 
 def check_runs_here() -> None:

@@ -23,7 +23,7 @@ from turbospec.engines.processes import Child, Children, ProcessFailedError
 from turbospec.engines.stage.controller import Controller
 
 _PACKAGE = "turbospec.engines.bench.hotpath"
-_START_SECONDS = 30.0
+_START_SECONDS = 120.0
 
 
 def run(directory: Path, json_file: Path | None, console: Console) -> dict[str, Any]:

@@ -27,7 +27,6 @@ from turbospec.engines.bench.hotpath.plan import (
 from turbospec.engines.models import make_models
 from turbospec.engines.stage.steering import Steering
 
-_CONNECT_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +54,7 @@ class Worker:
         self._engine = make_engine()
         self._pin(apart=True)  # threads that were started unbound
         self._steering = Steering(settings.introspection, settings.operations, settings.engine_id)
-        self._steering.wait_connected(_CONNECT_SECONDS)
+        self._steering.wait_connected()
 
     def measure(self) -> StageTimes:
         """All cells."""
