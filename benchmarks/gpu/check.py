@@ -10,7 +10,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import shutil
 import sys
+import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,9 @@ def checks(manifest: dict[str, Any]) -> Iterator[tuple[str, Callable[[], Finding
     for module in manifest["imports"]:
         yield f"import {module}", lambda module=module: _import(module)
     yield "CUDA", _cuda
+    yield "nvidia-smi", lambda: _program("nvidia-smi")
+    yield "C compiler", _compiler
+    yield "vLLM's command", _command
     yield "adapter's hooks", _hooks
     yield "skipping the drafter", _drafter_hooks
 
@@ -66,6 +71,26 @@ def _cuda() -> Finding:
     properties = torch.cuda.get_device_properties(0)
     memory = properties.total_memory / 2**30
     return True, f"{properties.name}, {memory:.0f} GiB, CUDA {torch.version.cuda}, torch {torch.__version__}"
+
+
+def _program(name: str) -> Finding:
+    path = shutil.which(name)
+    return path is not None, path or "not in PATH"
+
+
+def _compiler() -> Finding:
+    """Triton compiles what launches its kernels, when they first run."""
+    compiler = os.environ.get("CC") or next(filter(shutil.which, ("cc", "gcc", "clang")), None)
+    if compiler is None or shutil.which(compiler) is None:
+        return False, "neither cc, gcc nor clang is in PATH, nor is there what CC names"
+    header = Path(sysconfig.get_path("include"), "Python.h")
+    return header.exists(), f"{compiler}, {header}" if header.exists() else f"{header} is missing"
+
+
+def _command() -> Finding:
+    from turbospec.engines.vllm import installed_command
+
+    return True, " ".join(installed_command())
 
 
 def _hooks() -> Finding:

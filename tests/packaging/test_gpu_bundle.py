@@ -34,8 +34,8 @@ def _load(name: str) -> ModuleType:
 
 @pytest.fixture(scope="module")
 def scripts() -> Any:
-    """`parts`, `thin`, `install`, `bundle`, as the modules that they are to each other."""
-    names = ("parts", "thin", "install", "bundle")
+    """`parts`, `thin`, `install`, `check`, `bundle`, as the modules that they are to each other."""
+    names = ("parts", "thin", "install", "check", "bundle")
     loaded = {name: _load(name) for name in names}
     yield type("Scripts", (), loaded)
     for name in names:
@@ -203,12 +203,33 @@ def test_it_installs_where_there_is_nothing(bundle: Path, tmp_path: Path) -> Non
     assert "ok   import bundled_engine: 1.0" in lines, ended.stdout + ended.stderr
     assert "ok   import bundled_helper: 0.3" in lines
     assert any(line.startswith("MISS CUDA: ModuleNotFoundError") for line in lines)
+    assert any(line.startswith("MISS vLLM's command: ModuleNotFoundError") for line in lines)
     assert any(line.startswith("MISS adapter's hooks") for line in lines)
     assert ended.returncode == 1
     site = next(bare.glob("lib/python*/site-packages"))
     assert (site / "bundled_engine/_fa3.so").read_bytes() == _NOISE
     assert not (site / "bundled_engine/_fa2.so").exists()
     assert not [path for path in bundle.iterdir() if path.is_dir()], "scratch is left behind"
+
+
+def test_a_machine_without_a_compiler_is_told_so(
+    tmp_path: Path, scripts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Kernels are compiled when they first run: without compiler or headers that would end an engine."""
+    programs, headers = tmp_path / "bin", tmp_path / "include"
+    for folder in (programs, headers):
+        folder.mkdir()
+    monkeypatch.setenv("PATH", str(programs))
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(scripts.check.sysconfig, "get_path", lambda _: str(headers))
+    assert scripts.check._compiler()[0] is False
+    assert scripts.check._program("gcc") == (False, "not in PATH")
+    (programs / "gcc").touch(0o755)
+    assert scripts.check._compiler() == (False, f"{headers / 'Python.h'} is missing")
+    (headers / "Python.h").touch()
+    assert scripts.check._compiler()[0] is True
+    monkeypatch.setenv("CC", "another")
+    assert scripts.check._compiler()[0] is False
 
 
 def test_the_contents_file_is_complete() -> None:
