@@ -28,7 +28,6 @@ from turbospec.engines.models import make_models
 from turbospec.engines.stage.steering import Steering
 
 
-
 @dataclass(frozen=True, slots=True)
 class Settings:
     """`stage`: index of the stage. `sidecar`: its process id. `cores`: the engine's, the sidecar's; None
