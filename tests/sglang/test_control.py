@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import statistics
+from time import thread_time
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from support.yardstick import median_pass_seconds
 from turbospec.adapters import exchange
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.plans import AppliedPlan
@@ -304,3 +307,35 @@ def test_a_failing_adapter_leaves_the_operators_length(
     assert len(client.submitted) == 1
     assert client.disabled
     assert len([record for record in caplog.records if record.exc_info]) == 1
+
+
+def median_step_seconds(client: Client, count: int) -> float:
+    """Median over 300 steps of the four hooks together, for a batch of `count` decoding requests."""
+    engine = Engine(client)
+    requests = [Request(f"r{i:032x}", max_tokens=10_000) for i in range(count)]
+    engine.prefill(*requests)
+    batch, seconds = _batch(requests), []
+    for _ in range(300):
+        result = _Result()
+        result.speculative_num_draft_tokens = LENGTH + 1
+        began = thread_time()
+        engine.control.before_launch(batch, after_idle=False)
+        engine.control.after_launch(batch, result)
+        engine.control.before_processing(batch, result)
+        spent = thread_time() - began
+        result.num_correct_drafts_per_req_cpu = [1] * count
+        for request in requests:
+            request.take(2)
+        began = thread_time()
+        engine.control.after_processing(batch, result)
+        seconds.append(spent + thread_time() - began)
+    assert engine.control.enabled
+    return statistics.median(seconds)
+
+
+@pytest.mark.parametrize("count", [64, 256])
+def test_a_step_costs_microseconds(client: Client, count: int) -> None:
+    """A step's hooks cost what some plain passes over the batch cost, on a processor of any speed."""
+    client.plan(3, seconds=3600)
+    best = min(median_step_seconds(client, count) / median_pass_seconds(count) for _ in range(3))
+    assert best <= 8

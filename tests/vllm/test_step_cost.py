@@ -8,6 +8,7 @@ import time
 
 import pytest
 from support.vllm_cache import make_cache, make_scheduler
+from support.yardstick import median_pass_seconds
 from turbospec.adapters.client import ControlClient
 from turbospec.adapters.plans import AppliedPlan
 from turbospec.adapters.vllm.control import EngineControl
@@ -83,19 +84,6 @@ def median_step_seconds(count: int) -> float:
         seconds.append(spent + time.thread_time() - began)
     assert control.enabled
     client.close()
-    return statistics.median(seconds)
-
-
-def median_pass_seconds(count: int) -> float:
-    """The yardstick: median of 300 passes in plain Python over as many requests, with a list for each."""
-    request_ids = [f"cmpl-{i:032x}" for i in range(count)]
-    seconds = []
-    for _ in range(300):
-        began = time.thread_time()
-        drafts = {request_id: [1] * LENGTH for request_id in request_ids}
-        lengths = [len(drafts.get(request_id, ())) for request_id in request_ids]
-        dict(zip(request_ids, lengths, strict=True))
-        seconds.append(time.thread_time() - began)
     return statistics.median(seconds)
 
 
