@@ -28,7 +28,9 @@ pytestmark = pytest.mark.sglang
 
 
 @contextmanager
-def running_server(models: MadeModels, directory: Path, **environ: str) -> Iterator[Server]:
+def running_server(
+    models: MadeModels, directory: Path, grace_seconds: float = 30.0, **environ: str
+) -> Iterator[Server]:
     options = EngineOptions(
         model=str(models.target),
         method="STANDALONE",
@@ -46,7 +48,7 @@ def running_server(models: MadeModels, directory: Path, **environ: str) -> Itera
         server.wait_until_up()
         yield server
     finally:
-        server.stop()
+        server.stop(grace_seconds)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +86,8 @@ def test_lying_controller(server: Server, directory: Path, tmp_path: Path, behav
 
 def test_an_adapter_that_waits_fails_these_checks(models: MadeModels, tmp_path: Path) -> None:
     """The negative control: with a client that blocks the engine, each check fails."""
-    with running_server(models, tmp_path, **{VARIABLE: "blocking-client"}) as server:
+    # One that is blocked heeds no signal.
+    with running_server(models, tmp_path, 0.0, **{VARIABLE: "blocking-client"}) as server:
         with pytest.raises(AssertionError):
             check_serves_alone(server)
         with pytest.raises(AssertionError, match="not answering after the kill"):

@@ -22,6 +22,9 @@ from support.sidecar import SOURCE_ROOTS
 from support.vllm_worker import SCHEDULER
 
 _TESTS = Path(__file__).parents[1]
+# For a model of one rank: it runs in the engine core's process, as on GPUs. vLLM's CPU build gives it one of
+# its own, which imports vLLM once more.
+RANK_IN_ENGINE_CORE = ("--distributed-executor-backend", "vllm.v1.executor.uniproc_executor.UniProcExecutor")
 
 
 class Server:
@@ -87,10 +90,10 @@ class Server:
     def log(self) -> str:
         return self._log.read_text(errors="replace")
 
-    def stop(self) -> None:
+    def stop(self, grace_seconds: float = 30.0) -> None:
         os.killpg(self.process.pid, signal.SIGTERM)
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self.process.wait(30)
+            self.process.wait(grace_seconds)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
@@ -151,7 +154,9 @@ class Load:
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._threads = [
-            threading.Thread(target=self._call, args=(i, prompts[i::callers] or [[10 + i, 20, 30, 40] * 6]))
+            threading.Thread(
+                target=self._call, args=(i, prompts[i::callers] or [[10 + i, 20, 30, 40] * 6]), daemon=True
+            )
             for i in range(callers)
         ]
 
@@ -160,10 +165,12 @@ class Load:
             thread.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, failed: type[BaseException] | None, *_: object) -> None:
         self._stop.set()
-        for thread in self._threads:
-            thread.join()
+        # Who failed while it ran has seen enough: the callers end by themselves.
+        if failed is None:
+            for thread in self._threads:
+                thread.join()
 
     def _call(self, number: int, prompts: Sequence[list[int]]) -> None:
         for prompt in itertools.cycle(prompts):

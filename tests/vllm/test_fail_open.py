@@ -17,7 +17,7 @@ from support.fail_open import (
     check_serves_alone,
     check_stop_loses_no_request,
 )
-from support.vllm_server import Server
+from support.vllm_server import RANK_IN_ENGINE_CORE, Server
 from support.vllm_setup import speculative_config
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
@@ -26,7 +26,9 @@ pytestmark = pytest.mark.vllm
 
 
 @contextmanager
-def running_server(models: MadeModels, directory: Path, scheduler: str) -> Iterator[Server]:
+def running_server(
+    models: MadeModels, directory: Path, scheduler: str, grace_seconds: float = 30.0
+) -> Iterator[Server]:
     server = Server(
         str(models.target),
         speculative_config("draft_model", models),
@@ -34,12 +36,13 @@ def running_server(models: MadeModels, directory: Path, scheduler: str) -> Itera
         port=free_port(),
         log=directory / "server.log",
         scheduler=scheduler,
+        arguments=RANK_IN_ENGINE_CORE,
     )
     try:
         server.wait_until_up()
         yield server
     finally:
-        server.stop()
+        server.stop(grace_seconds)
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +80,8 @@ def test_lying_controller(server: Server, directory: Path, tmp_path: Path, behav
 
 def test_an_adapter_that_waits_fails_these_checks(models: MadeModels, tmp_path: Path) -> None:
     """The negative control: with a client that blocks the engine, each check fails."""
-    with running_server(models, tmp_path, "support.blocking_scheduler.BlockingScheduler") as server:
+    # One that is blocked heeds no signal.
+    with running_server(models, tmp_path, "support.blocking_scheduler.BlockingScheduler", 0.0) as server:
         with pytest.raises(AssertionError):
             check_serves_alone(server)
         with pytest.raises(AssertionError, match="not answering after the kill"):

@@ -12,7 +12,7 @@ import grpc
 import pytest
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.sidecar import Sidecar
-from support.vllm_server import Load, Server
+from support.vllm_server import RANK_IN_ENGINE_CORE, Load, Server
 from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.engines.models import MadeModels
@@ -137,7 +137,7 @@ def test_replicas_are_engines_of_their_own(
     models: MadeModels, sidecar: Sidecar, tmp_path: Path, asks: list[Ask], reference: list[list[int]]
 ) -> None:
     """Two data-parallel ranks behind two API servers: each is controlled, and answers as it should."""
-    arguments = ("--data-parallel-size", "2", "--api-server-count", "2")
+    arguments = ("--data-parallel-size", "2", "--api-server-count", "2", *RANK_IN_ENGINE_CORE)
     with serving(models, sidecar, tmp_path / "log", *arguments) as server:
         check_answers(server, sidecar, asks, reference, ranks={0, 1})
     assert {engine["engine_id"] for engine in sidecar.engines()} == {"server"}

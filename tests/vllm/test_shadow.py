@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from support.patience import wait_until
 from support.sidecar import Sidecar
-from support.vllm_server import Load, Server
+from support.vllm_server import RANK_IN_ENGINE_CORE, Load, Server
 from support.vllm_setup import LENGTH, speculative_config
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
@@ -34,6 +34,7 @@ def server(models: MadeModels, sidecar: Sidecar, tmp_path: Path) -> Iterator[Ser
         control_address=sidecar.control_address,
         port=free_port(),
         log=tmp_path / "server.log",
+        arguments=RANK_IN_ENGINE_CORE,
     )
     try:
         running.wait_until_up()
