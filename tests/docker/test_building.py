@@ -51,7 +51,7 @@ def test_the_sidecar_runs_with_a_read_only_root(workshop: Workshop, sidecar_imag
     docker("run", "--detach", "--name", name, "--read-only", "--cap-drop=ALL", *volumes, sidecar_image)
     try:
         wait(lambda: "0 engine(s)" in docker("exec", name, "turbospec", "status", check=False), "serving")
-        docker("stop", "--time", "30", name)
+        docker("stop", "--time", "120", name)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name) == "0"
     finally:
         docker("rm", "--force", "--volumes", name)
