@@ -6,14 +6,12 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from support.patience import PATIENCE_SECONDS, wait_until
+from support.demo import check_interrupted_leaves_no_process
 
 pytestmark = pytest.mark.vllm
 
@@ -146,27 +144,4 @@ def test_interrupted_it_leaves_no_process(
 ) -> None:
     """Whatever it was doing and whatever ended it, nothing stays; interrupted, it says so."""
     demo = _start(tmp_path if phase == "making models" else directory, "--concurrency", "8")
-    assert demo.stdout is not None
-    output = []
-    for line in demo.stdout:
-        output.append(line)
-        if phase in line:
-            break
-    else:
-        pytest.fail(f"{phase!r} was never reached: {''.join(output)}")
-
-    def children() -> list[psutil.Process]:
-        return psutil.Process(demo.pid).children(recursive=True)
-
-    wait_until(lambda: len(children()) >= at_least, f"{at_least} processes started")
-    # In the middle of it, not at its first moment.
-    time.sleep(1.0)
-    started = children()
-    demo.send_signal(number)
-    rest, _ = demo.communicate(timeout=PATIENCE_SECONDS)
-    if number != signal.SIGKILL:
-        assert demo.returncode == 130, rest
-        assert "interrupted" in rest
-    # Of a demonstration that was killed, the children's keepers do the ending.
-    _, alive = psutil.wait_procs(started, timeout=PATIENCE_SECONDS)
-    assert alive == []
+    check_interrupted_leaves_no_process(demo, phase, number, at_least)
