@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from turbospec.engines.bench.hotpath import document, plan, table
+from turbospec.engines.bench.hotpath.hooks import Watch
 from turbospec.engines.bench.hotpath.measured import (
     Block,
     CellTimes,
@@ -34,6 +35,7 @@ def blocks(ratio: float, drift: float = 0.1) -> list[Block]:
 def stage(requests: int, *, with_dilation: bool) -> StageTimes:
     cell = CellTimes(requests)
     cell.adapter_ns = {plan.ADAPTER_POLICY: [20_000.0] * 99 + [90_000.0], plan.SIDECAR_POLICY: [10_000.0]}
+    cell.switch_ns = {plan.ADAPTER_POLICY: [], plan.SIDECAR_POLICY: []}
     cell.plan_ages = [2, 2, None, 3]
     cell.step_seconds = [0.01]
     if with_dilation:
@@ -64,7 +66,7 @@ def test_the_document_has_the_promised_keys() -> None:
         PlanTime(256, "PLAN_REASON_PROBE", 350_000),
     ]
     stages = [stage(1, with_dilation=True), stage(256, with_dilation=False)]
-    made = json.loads(json.dumps(document.as_json(stages, plans, 1.0)))
+    made = json.loads(json.dumps(document.as_json(stages, plans, 1.0, plan.VLLM)))
     one, many = made["cells"]
     expected = {"requests", "dilation_ratio"} | {
         f"{name}_{p}" for name in ("adapter_us", "plan_lag_steps", "sidecar_us") for p in ("p50", "p99")
@@ -83,6 +85,47 @@ def test_the_document_has_the_promised_keys() -> None:
     assert any("MISSED" in line for line in table.render(made))
 
 
+def test_an_engine_that_switches_says_what_that_takes() -> None:
+    """Only of such an engine: another has no such numbers, in the document or in the table."""
+    switching, other = stage(16, with_dilation=False), stage(16, with_dilation=False)
+    switching.cells[0].switch_ns = {
+        plan.ADAPTER_POLICY: [30_000.0, 32_000.0, 40_000.0],
+        plan.SIDECAR_POLICY: [],
+    }
+    plans = [PlanTime(16, "PLAN_REASON_PROBE", 350_000)]
+    made = document.as_json([switching], plans, 1.0, plan.SGLANG)
+    assert made["cells"][0]["switch_us_p50"] == 32.0
+    assert any("to another length: 32 us" in line for line in table.render(made))
+    assert "switch_us_p50" not in document.as_json([other], plans, 1.0, plan.SGLANG)["cells"][0]
+
+
+def test_a_watch_adds_up_calls_and_takes_its_own_cost_off() -> None:
+    """By steps, for any object's methods, which are its own again afterwards."""
+
+    class Counted:
+        calls = 0
+
+        def work(self, times: int, *, of: int = 1) -> None:
+            self.calls += 1
+            sum(range(times * of))
+
+    counted = Counted()
+    watch = Watch(counted, ("work",))
+    with watch:
+        watch.start()
+        assert watch.spent_ns() == 0.0
+        counted.work(20_000)
+        once = watch.spent_ns()
+        counted.work(20_000, of=10)
+        assert watch.spent_ns() > once > 0.0
+        watch.start()
+        assert watch.spent_ns() == 0.0
+    counted.work(1)
+    assert watch.spent_ns() == 0.0
+    assert counted.calls == 3
+    assert "work" not in vars(counted)
+
+
 def test_what_processes_write_is_read_back(tmp_path: Path) -> None:
     """A stage and the sidecar's times survive the way between processes."""
     written = stage(16, with_dilation=True)
@@ -94,7 +137,7 @@ def test_what_processes_write_is_read_back(tmp_path: Path) -> None:
 
 def test_blocks_are_as_long_and_as_many_as_an_interval_needs() -> None:
     """Dilation is measured in at least 20 alternating blocks of 200 steps, and no request ends in one."""
-    for each in plan.STAGES:
+    for each in (stage for stages in plan.STAGES.values() for stage in stages):
         if any(cell.dilation for cell in each.cells):
             assert (plan.BLOCKS, each.block_steps) >= (20, 200)
         assert (each.block_steps + plan.WARM_STEPS) * (plan.LENGTH + 1) + 64 < each.context

@@ -77,11 +77,7 @@ def start_controlled(
     url, setting = free_url(), _setting()
     arguments = [
         *_arguments(models, url, setting),
-        *("--speculative-algorithm", method),
-        *("--speculative-draft-model-path", str(models.draft)),
-        *("--speculative-num-steps", str(longest)),
-        *("--speculative-eagle-topk", "1"),
-        *("--speculative-num-draft-tokens", str(longest + 1)),
+        *speculation(models, method, longest),
     ]
     program = launcher.installed_command()
     command = launcher.controlled_command(program, arguments, control=controller.control, engine_id=name)
@@ -123,6 +119,41 @@ def end_requests(engine: Engine) -> None:
     opener.open(request, timeout=_CALL_SECONDS).close()
 
 
+def speculation(models: MadeModels, method: str, longest: int) -> tuple[str, ...]:
+    """Arguments for drafts up to length `longest`, in chains."""
+    return (
+        *("--speculative-algorithm", method),
+        *("--speculative-draft-model-path", str(models.draft)),
+        *("--speculative-num-steps", str(longest)),
+        *("--speculative-eagle-topk", "1"),
+        *("--speculative-num-draft-tokens", str(longest + 1)),
+    )
+
+
+def hardware(threads: int) -> Setting:
+    """What this machine asks for: nothing where there is a GPU; `threads` compute on CPUs."""
+    if not _stand_ins():
+        return Setting((), {}, _START_SECONDS)
+    return Setting(
+        arguments=(
+            *("--device", "cpu"),
+            # Named one by one: with one name for both, SGLang falls back to a backend without drafting.
+            *("--prefill-attention-backend", "intel_amx"),
+            *("--decode-attention-backend", "intel_amx"),
+            "--disable-cuda-graph",
+        ),
+        environment={
+            "SGLANG_USE_CPU_ENGINE": "1",
+            # Else it asks how much memory each NUMA node has; nothing is bound by it where there is no AMX.
+            "SGLANG_CPU_OMP_THREADS_BIND": "0",
+            "OMP_NUM_THREADS": str(threads),
+            # Compiling small helpers takes longer than all they do here.
+            "TORCHDYNAMO_DISABLE": "1",
+        },
+        start_seconds=_START_SECONDS,
+    )
+
+
 def _start_plain(children: Children, name: str, models: MadeModels, more: Sequence[str]) -> Engine:
     url, setting = free_url(), _setting()
     argv = [*launcher.installed_command(), *_arguments(models, url, setting), *more]
@@ -135,31 +166,10 @@ def _arguments(models: MadeModels, url: str, setting: Setting) -> Sequence[str]:
 
 
 def _setting() -> Setting:
-    if not _stand_ins():
-        return Setting(_ARGUMENTS, _ENVIRONMENT, _START_SECONDS)
     # One core for the controller, the clients and SGLang's other processes: they wait for its threads
     # otherwise, and its threads for them.
-    threads = max(1, len(os.sched_getaffinity(0)) - 1)
-    return Setting(
-        arguments=(
-            *_ARGUMENTS,
-            *("--device", "cpu"),
-            # Named one by one: with one name for both, SGLang falls back to a backend without drafting.
-            *("--prefill-attention-backend", "intel_amx"),
-            *("--decode-attention-backend", "intel_amx"),
-            "--disable-cuda-graph",
-        ),
-        environment={
-            **_ENVIRONMENT,
-            "SGLANG_USE_CPU_ENGINE": "1",
-            # Else it asks how much memory each NUMA node has; nothing is bound by it where there is no AMX.
-            "SGLANG_CPU_OMP_THREADS_BIND": "0",
-            "OMP_NUM_THREADS": str(threads),
-            # Compiling small helpers takes longer than all they do here.
-            "TORCHDYNAMO_DISABLE": "1",
-        },
-        start_seconds=_START_SECONDS,
-    )
+    here = hardware(threads=max(1, len(os.sched_getaffinity(0)) - 1))
+    return Setting((*_ARGUMENTS, *here.arguments), {**_ENVIRONMENT, **here.environment}, _START_SECONDS)
 
 
 def _stand_ins() -> bool:

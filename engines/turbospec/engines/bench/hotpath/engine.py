@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
+from turbospec.engines.bench.hotpath.hooks import Watch
 from turbospec.engines.bench.hotpath.plan import LENGTH
 from turbospec.engines.models import MadeModels
 from turbospec.engines.vllm import SCHEDULER_CLASS
 
+T = TypeVar("T")
+
+_HOOKS = ("before_schedule", "after_schedule", "before_update", "after_update")
 _PROMPT_TOKENS = 16
 
 ENVIRONMENT = {
@@ -76,6 +80,18 @@ class Engine:
     def control(self) -> Any:
         """The adapter."""
         return self._scheduler._turbospec
+
+    def inside(self, work: Callable[[], T]) -> T:
+        """Does `work`, in which steps may be run."""
+        return work()
+
+    def hooks(self) -> Watch:
+        """Watches the adapter's hooks."""
+        return Watch(self.control, _HOOKS)
+
+    def switches(self) -> Watch:
+        """Watches nothing: another length is another argument."""
+        return Watch(self.control, ())
 
     def set_adapter(self, present: bool) -> None:
         """Puts the adapter into the scheduler, or vLLM's own methods back; only while nothing runs."""

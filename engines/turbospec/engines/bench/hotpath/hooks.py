@@ -1,59 +1,59 @@
-"""Watches the adapter's hooks in a running engine, from outside: what they cost, how old their plans are."""
+"""Watches the adapter in a running engine, from outside: what its hooks cost, how old their plans are."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from time import thread_time_ns
 from typing import Any
 
-HOOKS = ("before_schedule", "after_schedule", "before_update", "after_update")
 _CALIBRATION_CALLS = 2000
 
 
 class Watch:
-    """Adds up the hooks' CPU time in the scheduler's thread, step by step, while it is in place.
+    """Adds up the CPU time of an object's methods in the scheduler's thread, step by step, while in place.
 
-    What an empty hook costs under the same watch is taken off (`clock_ns` for each of a step's hooks). What
-    the engine pays besides, such as colder caches and waiting for the GIL, is in the dilation, not here.
+    What an empty method costs under the same watch is taken off (`clock_ns` for each call). What the engine
+    pays besides, such as colder caches and waiting for the GIL, is in the dilation, not here.
     """
 
-    def __init__(self, control: Any) -> None:
-        """`control` is the adapter's EngineControl."""
+    def __init__(self, watched: object, methods: Sequence[str]) -> None:
+        """`methods` by name: the hooks of the adapter's EngineControl, or what else is called in steps."""
         self.clock_ns = _clock_ns()
-        self._control = control
-        self._spent = 0
-        self._restore = {hook: getattr(control, hook) for hook in HOOKS}
+        self._watched = watched
+        self._spent = self._calls = 0
+        self._restore = {name: getattr(watched, name) for name in methods}
 
     def __enter__(self) -> Watch:
-        for hook, original in self._restore.items():
-            setattr(self._control, hook, self._timed(original))
+        for name, original in self._restore.items():
+            setattr(self._watched, name, self._timed(original))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for hook in HOOKS:
-            delattr(self._control, hook)  # the class's own comes back
+        for name in self._restore:
+            delattr(self._watched, name)  # the class's own comes back
 
     def start(self) -> None:
         """A step begins."""
-        self._spent = 0
+        self._spent = self._calls = 0
 
     def spent_ns(self) -> float:
         """Since `start`, after one step."""
-        return max(self._spent - len(HOOKS) * self.clock_ns, 0.0)
+        return max(self._spent - self._calls * self.clock_ns, 0.0)
 
-    def _timed(self, hook: Callable[..., None]) -> Callable[..., None]:
-        def timed(*args: Any) -> None:
+    def _timed(self, method: Callable[..., None]) -> Callable[..., None]:
+        def timed(*args: Any, **kwargs: Any) -> None:
             thread_time_ns()  # brings the clock's own code back into the caches
             began = thread_time_ns()
-            hook(*args)
+            method(*args, **kwargs)
             self._spent += thread_time_ns() - began
+            self._calls += 1
 
         return timed
 
 
 def _clock_ns() -> float:
-    def nothing(*_: Any) -> None:
+    def nothing(*_: Any, **__: Any) -> None:
         return
 
     spent = []

@@ -19,10 +19,14 @@ class Block:
 
 @dataclass(slots=True)
 class CellTimes:
-    """One cell. `adapter_ns`: by policy, one entry per step. `plan_ages`: steps, None without a plan."""
+    """One cell. `adapter_ns`: by policy, one entry per step. `plan_ages`: steps, None without a plan.
+
+    `switch_ns`: by policy, of the steps in which the engine had to switch to another length.
+    """
 
     requests: int
     adapter_ns: dict[str, list[float]] = field(default_factory=dict)
+    switch_ns: dict[str, list[float]] = field(default_factory=dict)
     plan_ages: list[int | None] = field(default_factory=list)
     step_seconds: list[float] = field(default_factory=list)
     pinned: list[Block] = field(default_factory=list)

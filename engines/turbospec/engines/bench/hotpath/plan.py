@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+VLLM, SGLANG = "vllm", "sglang"
 
 LENGTH = 2
 """The engine's own length, and the longest of every plan."""
@@ -39,10 +42,15 @@ class Stage:
 # Dilation is relative to a step, so its steps are those of models that keep a core busy as long as a real
 # target keeps an accelerator; where only the scheduler's thread counts, smaller ones do, and 256 requests
 # do not take all day.
-STAGES = (
-    Stage("small", 1536, 200, (Cell(1, 200, True), Cell(16, 200, True))),
-    Stage("tiny", 1024, 150, (Cell(64, 450, False), Cell(256, 300, False))),
-)
+STAGES: Mapping[str, tuple[Stage, ...]] = {
+    VLLM: (
+        Stage("small", 1536, 200, (Cell(1, 200, True), Cell(16, 200, True))),
+        Stage("tiny", 1024, 150, (Cell(64, 450, False), Cell(256, 300, False))),
+    ),
+    # With stand-ins for SGLang's operators on a CPU its smallest steps are long enough, and 256 requests take
+    # all day.
+    SGLANG: (Stage("tiny", 1024, 200, (Cell(1, 200, True), Cell(16, 200, True), Cell(64, 400, False))),),
+}
 
 # Blocks with and without the adapter, in pairs; the order within pairs alternates.
 BLOCKS = 20
@@ -52,7 +60,8 @@ UNPINNED_BLOCKS = 4
 WARM_STEPS = 10
 
 ADAPTER_POLICY = "random:0"
-"""Other lengths for each request in every step: the most that plans can ask of the scheduler's thread."""
+"""Other lengths in every step, for each request where the engine has that: the most that plans can ask of the
+scheduler's thread."""
 SIDECAR_POLICY = "goodput"
 DILATION_POLICY = f"static:{LENGTH}"
 """Plans with the engine's own length, so that steps with and without the adapter do the same work."""

@@ -1,4 +1,4 @@
-"""Runs the benchmark: the sidecar on one core, one engine after the other on the other core."""
+"""Runs the benchmark: the sidecar on one core, the engine of one stage after the other on the other core."""
 
 from __future__ import annotations
 
@@ -14,29 +14,32 @@ from typing import Any
 from rich.console import Console
 from turbospec.adapters.address import CONTROL_ADDRESS_VARIABLE
 from turbospec.adapters.support import ENGINE_ID_VARIABLE
-from turbospec.engines.bench.hotpath import document, table
+from turbospec.engines.bench.hotpath import document, sglang, table
 from turbospec.engines.bench.hotpath.engine import ENVIRONMENT
 from turbospec.engines.bench.hotpath.measured import StageTimes, read_plan_times, read_stage
-from turbospec.engines.bench.hotpath.plan import STAGES
+from turbospec.engines.bench.hotpath.plan import STAGES, VLLM
 from turbospec.engines.bench.hotpath.worker import Settings
 from turbospec.engines.processes import Child, Children, ProcessFailedError
 from turbospec.engines.stage.controller import Controller
+from turbospec.engines.stage.kinds import KINDS
 
 _PACKAGE = "turbospec.engines.bench.hotpath"
 _START_SECONDS = 120.0
 
 
-def run(directory: Path, json_file: Path | None, console: Console) -> dict[str, Any]:
-    """The whole benchmark; its document.
+def run(engine: str, directory: Path, json_file: Path | None, console: Console) -> dict[str, Any]:
+    """The whole benchmark on an engine, by its name; its document.
 
-    Raises ProcessFailedError where a process fails; whatever happens, none is left behind.
+    Raises NotInstalledError where the engine cannot run here, ProcessFailedError where a process fails;
+    whatever happens, none is left behind.
     """
     began = time.monotonic()
+    KINDS[engine].check_runs_here()
     logs = directory / "logs" / "bench-hotpath"
     logs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="turbospec-") as scratch, Children(logs) as children:
-        stages, plans = _measure(children, directory, Path(scratch), console)
-    result = document.as_json(stages, plans, time.monotonic() - began)
+        stages, plans = _measure(engine, children, directory, Path(scratch), console)
+    result = document.as_json(stages, plans, time.monotonic() - began, engine)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
     for line in table.render(result):
@@ -46,7 +49,7 @@ def run(directory: Path, json_file: Path | None, console: Console) -> dict[str, 
 
 
 def _measure(
-    children: Children, directory: Path, scratch: Path, console: Console
+    engine: str, children: Children, directory: Path, scratch: Path, console: Console
 ) -> tuple[list[StageTimes], Any]:
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) < 2:
@@ -55,7 +58,7 @@ def _measure(
     plan_times = scratch / "plans.jsonl"
     sidecar, pid = start_sidecar(children, controller, plan_times)
     stages = []
-    for index, stage in enumerate(STAGES):
+    for index, stage in enumerate(STAGES[engine]):
         counts = " and ".join(str(cell.requests) for cell in stage.cells)
         console.print(f"{counts} requests, {stage.size} models …", highlight=False)
         output = scratch / f"stage-{index}.json"
@@ -70,12 +73,13 @@ def _measure(
             output=str(output),
         )
         environment = {
-            **ENVIRONMENT,
+            **(ENVIRONMENT if engine == VLLM else sglang.environment()),
+            "TMPDIR": str(scratch),  # SGLang leaves the files of its sockets behind
             CONTROL_ADDRESS_VARIABLE: controller.control,
             ENGINE_ID_VARIABLE: settings.engine_id,
         }
-        argv = [sys.executable, "-m", f"{_PACKAGE}.worker", json.dumps(asdict(settings))]
-        children.start(f"vllm-{stage.size}", argv, environment).wait_done()
+        argv = [sys.executable, "-m", f"{_PACKAGE}.process", engine, json.dumps(asdict(settings))]
+        children.start(f"{engine}-{stage.size}", argv, environment).wait_done()
         stages.append(read_stage(output))
     sidecar.stop()  # it writes what it measured when it ends
     return stages, read_plan_times(plan_times)

@@ -16,6 +16,12 @@ def render(document: dict[str, Any]) -> Iterator[str]:
             f"  {cell['plan_lag_steps_p50']:5.0f} {cell['plan_lag_steps_p99']:5.0f}"
             f"  {cell['sidecar_us_p50']:4.0f}  {cell['sidecar_us_p99']:5.0f}    {_dilation(cell)}"
         )
+    for cell in document["cells"]:
+        if "switch_us_p50" in cell:
+            yield (
+                f"{cell['requests']:8d}  to another length: {cell['switch_us_p50']:.0f} us, "
+                f"p99 {cell['switch_us_p99']:.0f}, in {cell['switch_share_goodput']:.0%} of goodput's steps"
+            )
     yield ""
     for target in document["targets"]:
         verdict = "met" if target["met"] else "MISSED"

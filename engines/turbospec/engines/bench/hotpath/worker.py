@@ -1,16 +1,15 @@
-"""Measures one stage in a process of its own: `python -m … SETTINGS`, a JSON object of `Settings`' fields."""
+"""Measures one stage on one engine, in that engine's process."""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import median
+from typing import Any, Protocol, TypeVar
 
-from turbospec.engines.bench.hotpath.engine import Engine, pin
+from turbospec.engines.bench.hotpath.engine import pin
 from turbospec.engines.bench.hotpath.hooks import PlanAge, Watch
 from turbospec.engines.bench.hotpath.measured import Block, CellTimes, StageTimes
 from turbospec.engines.bench.hotpath.plan import (
@@ -18,14 +17,14 @@ from turbospec.engines.bench.hotpath.plan import (
     BLOCKS,
     DILATION_POLICY,
     SIDECAR_POLICY,
-    STAGES,
     UNPINNED_BLOCKS,
     WARM_STEPS,
     Cell,
     Stage,
 )
-from turbospec.engines.models import make_models
 from turbospec.engines.stage.steering import Steering
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +42,38 @@ class Settings:
     output: str
 
 
+class Engine(Protocol):
+    """A real engine in this process that is stepped by hand, with the adapter and the real sidecar."""
+
+    @property
+    def control(self) -> Any:
+        """The adapter's EngineControl."""
+
+    def inside(self, work: Callable[[], T]) -> T:
+        """Does `work`; within it, and only there, steps may be run and the adapter is there."""
+
+    def hooks(self) -> Watch:
+        """Watches the adapter's hooks."""
+
+    def switches(self) -> Watch:
+        """Watches what the engine does only where a step's length is another than the last one's."""
+
+    def set_adapter(self, present: bool) -> None:
+        """Puts the adapter in, or the engine's own methods back; only while nothing runs."""
+
+    def fill(self, requests: int) -> None:
+        """Starts requests and computes their prompts; each time the same ones."""
+
+    def step(self) -> float:
+        """Runs one step; seconds that it took."""
+
+    def tokens(self) -> int:
+        """Produced so far by the live requests."""
+
+    def clear(self) -> None:
+        """Aborts all requests."""
+
+
 class Worker:
     """One stage on one engine."""
 
@@ -53,12 +84,15 @@ class Worker:
         self._engine = make_engine()
         self._pin(apart=True)  # threads that were started unbound
         self._steering = Steering(settings.introspection, settings.operations, settings.engine_id)
-        self._steering.wait_connected()
 
     def measure(self) -> StageTimes:
         """All cells."""
+        return self._engine.inside(self._cells)
+
+    def _cells(self) -> StageTimes:
         times = StageTimes(self._stage.size)
         with self._steering:
+            self._steering.wait_connected()
             for cell in self._stage.cells:
                 _say(f"{cell.requests} requests")
                 found = CellTimes(cell.requests)
@@ -78,18 +112,24 @@ class Worker:
     def _watch(self, cell: Cell, policy: str, found: CellTimes) -> float:
         """Adds what steps under `policy` show; what the watch costs per hook, in nanoseconds."""
         self._steering.set_policy(policy)
-        spent = found.adapter_ns[policy] = []
-        watch, age = Watch(self._engine.control), PlanAge(self._engine.control)
+        spent: list[float] = []
+        switched: list[float] = []
+        found.adapter_ns[policy], found.switch_ns[policy] = spent, switched
+        age = PlanAge(self._engine.control)
+        watch, switches = self._engine.hooks(), self._engine.switches()
         while len(spent) < cell.steps:
             self._fill(cell)
-            with watch:
+            with watch, switches:
                 for _ in range(min(self._stage.block_steps, cell.steps - len(spent))):
                     watch.start()
+                    switches.start()
                     seconds = self._engine.step()
                     spent.append(watch.spent_ns())
                     if policy == SIDECAR_POLICY:
                         found.plan_ages.append(age.steps())
                         found.step_seconds.append(seconds)
+                    if nanoseconds := switches.spent_ns():
+                        switched.append(nanoseconds)
             self._engine.clear()
         self._steering.check_controlled(policy)
         return watch.clock_ns
@@ -125,24 +165,6 @@ class Worker:
         pin(self._settings.sidecar, {sidecar} if apart else both)
 
 
-def main(text: str) -> int:
-    """Measures, and writes the stage's times to the output file."""
-    settings = Settings(**json.loads(text))
-    stage = STAGES[settings.stage]
-
-    def make_engine() -> Engine:
-        models = make_models(Path(settings.models), "high", size=stage.size)
-        return Engine(models, stage.requests, stage.context)
-
-    times = Worker(settings, stage, make_engine).measure()
-    Path(settings.output).write_text(json.dumps(asdict(times)))
-    return 0
-
-
 def _say(what: str) -> None:
     sys.stdout.write(f"{what}\n")
     sys.stdout.flush()
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
