@@ -29,7 +29,7 @@ from turbospec.engines.processes import free_port
 from turbospec.sidecar.server.wire.profiles import read_profile
 from turbospec.v1 import introspection_pb2, operations_pb2
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 REQUESTS = 2
 CONTEXT = 32
