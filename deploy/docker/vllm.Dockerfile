@@ -1,5 +1,5 @@
-# vLLM under control: upstream's image, our wheel without dependencies, and grpcio where it is missing. Build it from
-# the repository's root:
+# vLLM under control: upstream's image, our wheel without dependencies, and gRPC and protobuf where they are missing.
+# Build it from the repository's root:
 #
 #   docker build -f deploy/docker/vllm.Dockerfile -t turbospec-vllm .
 #
@@ -20,12 +20,15 @@ FROM ${BASE}
 LABEL org.opencontainers.image.title="vLLM under TurboSpec's control" \
       org.opencontainers.image.licenses="Apache-2.0"
 COPY --from=wheel /wheels /tmp/wheels
-# What upstream pinned stays: pip's own check must say the same before and after.
-RUN python3 -m pip check > /tmp/before; \
-    python3 -m pip install --no-cache-dir --no-deps /tmp/wheels/turbospec-*.whl \
- && { python3 -c "import grpc" 2> /dev/null || python3 -m pip install --no-cache-dir "grpcio>=1.71.2"; } \
+COPY requirements/sidecar.txt /tmp/locked.txt
+# What upstream pinned stays: pip's own check must say the same before and after. What is missing comes as it is locked.
+RUN add="python3 -m pip install --no-cache-dir --no-deps --constraint /tmp/locked.txt"; \
+    python3 -m pip check > /tmp/before; \
+    $add /tmp/wheels/turbospec-*.whl \
+ && { python3 -c "import grpc" 2> /dev/null || $add grpcio; } \
+ && { python3 -c "import google.protobuf" 2> /dev/null || $add protobuf; } \
  && { python3 -m pip check > /tmp/after; diff /tmp/before /tmp/after; } \
- && rm -r /tmp/wheels /tmp/before /tmp/after
+ && rm -r /tmp/wheels /tmp/locked.txt /tmp/before /tmp/after
 # A protobuf older than the generated code, or another vLLM, must fail here and not in production.
 RUN python3 -c "import turbospec.adapters.client, turbospec.adapters.vllm.scheduler" \
  && python3 -c "from turbospec.adapters.vllm.compat import missing_hooks as m; raise SystemExit(m() or None)"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 
 import pytest
+from support.compose import ROOT
 from support.docker_base import Workshop
 from support.docker_engine import docker
 from support.docker_stack import build_image, wait
 
 pytestmark = pytest.mark.docker
 MEGABYTES = 10**6
+GRPC = ("grpcio", "grpcio-health-checking", "grpcio-reflection")
 Bare = dict[str, str]
 
 
@@ -61,10 +63,13 @@ def test_the_sidecar_runs_with_a_read_only_root(workshop: Workshop, sidecar_imag
 def bare(
     workshop: Workshop, vllm_image: str, sglang_image: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Bare:
-    """What upstream's images have that matters here: the engines, run by root, and nothing of ours."""
+    """What upstream's images have that matters here: the engines, run by root, and nothing of ours.
 
-    def without_ours(engine: str, image: str, also: str = "true") -> str:
-        lines = [f"FROM {image}", "USER root", f"RUN pip uninstall -y turbospec && {also}"]
+    Nor gRPC with SGLang, which does not ask for it.
+    """
+
+    def without_ours(engine: str, image: str, others: str = "", also: str = "true") -> str:
+        lines = [f"FROM {image}", "USER root", f"RUN pip uninstall -y turbospec {others} && {also}"]
         directory = tmp_path_factory.mktemp(engine)
         (directory / "Dockerfile").write_text("\n".join(lines) + "\n")
         name = f"{workshop.project}-bare-{engine}"
@@ -74,19 +79,22 @@ def bare(
     scheduler = "/opt/vllm/lib/python3.11/site-packages/vllm/v1/core/sched/scheduler.py"
     return {
         "vllm": without_ours("vllm", vllm_image),
-        "sglang": without_ours("sglang", sglang_image),
-        "vllm without its scheduler": without_ours("broken", vllm_image, f"rm {scheduler}"),
+        "sglang": without_ours("sglang", sglang_image, others=" ".join(GRPC)),
+        "vllm without its scheduler": without_ours("broken", vllm_image, also=f"rm {scheduler}"),
     }
 
 
 @pytest.mark.parametrize("engine", ["vllm", "sglang"])
 def test_the_gpu_images_steps_work_upon_that_engine(engine: str, workshop: Workshop, bare: Bare) -> None:
-    """The wheel goes on top of what is installed and pip check agrees: that needs no image of upstream's."""
+    """The wheel goes on top of what is installed, and gRPC, as it is locked, where that is missing; pip check
+    agrees. That needs no image of upstream's."""
     name = f"{workshop.project}-{engine}"
     bases = {"BASE": bare[engine], "BUILD_BASE": bare["vllm"]}
     build_image(name, f"deploy/docker/{engine}.Dockerfile", bases)
     entry = json.loads(docker("image", "inspect", "--format", "{{json .Config.Entrypoint}}", name))
     assert within(name, *entry, check=False).startswith("serve_engine: MODEL is not set")
+    told = within(name, "python3", "-c", "import grpc; print(grpc.__version__)")
+    assert f"grpcio=={told}" in (ROOT / "requirements" / "sidecar.txt").read_text().splitlines()
 
 
 def test_a_base_that_lacks_what_the_adapter_needs_fails_in_the_build(workshop: Workshop, bare: Bare) -> None:
