@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.patience import PATIENCE_SECONDS, Watch, wait_until
+from turbospec.engines import processes
 from turbospec.engines.keeper import GRACE_SECONDS
 from turbospec.engines.processes import Child, Children, ProcessFailedError, free_port, responds
 
@@ -53,9 +54,14 @@ def _assert_gone(pids: list[int]) -> None:
     wait_until(lambda: not any(map(_alive, pids)), "gone")
 
 
-@pytest.mark.parametrize(("program", "obeys"), [(_OBEDIENT, True), (_STUBBORN, False)])
-def test_leaving_the_block_ends_the_whole_group(tmp_path: Path, program: str, obeys: bool) -> None:
+@pytest.mark.parametrize(
+    ("program", "obeys", "grace"), [(_OBEDIENT, True, GRACE_SECONDS), (_STUBBORN, False, 0.5)]
+)
+def test_leaving_the_block_ends_the_whole_group(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, obeys: bool, grace: float
+) -> None:
     """The command and its workers are ended with the block, and only those that do not obey get a grace."""
+    monkeypatch.setattr(processes, "GRACE_SECONDS", grace)
     with ExitStack() as stack:
         children = stack.enter_context(Children(tmp_path))
         children.start("engine", [sys.executable, "-c", program, str(tmp_path)], {})
@@ -67,9 +73,9 @@ def test_leaving_the_block_ends_the_whole_group(tmp_path: Path, program: str, ob
     ended = time.monotonic() - began
     _assert_gone(pids)
     if obeys:
-        assert watch.seconds < GRACE_SECONDS
+        assert watch.seconds < grace
     else:
-        assert ended >= GRACE_SECONDS
+        assert ended >= grace
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

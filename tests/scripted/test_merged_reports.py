@@ -117,10 +117,14 @@ def test_one_outlier_in_a_report_of_several_steps_changes_nothing(
         twins = twins_with(policy, hazards, requests, {at: SlowStep(10.0)})
         twins.run(at - 1)
         twins.calm.reports = 0
+        seen = 0
         for _ in range(200):
             twins.run(1)
-            check_twins(twins)
-        assert twins.calm.reports < MOST_REPORTS
+            # Between two reports nothing is learned.
+            if twins.calm.reports > seen:
+                seen = twins.calm.reports
+                check_twins(twins)
+        assert 1 <= seen < MOST_REPORTS
 
 
 def test_outliers_in_most_reports_do_change_something() -> None:
