@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
+import subprocess
+import sys
 import time
 from collections import Counter
 from contextlib import nullcontext
@@ -15,6 +18,7 @@ from typing import Any
 
 import pytest
 from rich.console import Console
+from support.sidecar import SOURCE_ROOTS
 from turbospec.adapters.reports import StepRecord
 from turbospec.engines.bench.e2e.lineup import Window
 from turbospec.engines.bench.e2e.scoring import MIN_REPEATS
@@ -298,6 +302,13 @@ def test_all_parts_are_run_and_the_failed_ones_again(tmp_path: Path, monkeypatch
     assert json.loads(file.read_text())["part"] == plan.SUMMARY
 
 
+def test_parts_need_nothing_that_draws() -> None:
+    """They are measured also where matplotlib is missing; the page is made elsewhere then."""
+    code = "import sys, turbospec.engines.bench.gpu.runner; sys.exit('matplotlib' in sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": SOURCE_ROOTS}
+    subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=240)
+
+
 def test_what_tells_most_is_run_first() -> None:
     """A device is there for a limited time: one pair is compared before the others are tuned."""
     first = PARTS[: PARTS.index("cells-layers-high") + 1]
@@ -413,6 +424,21 @@ def test_pictures_show_each_policy_against_none(measured: Path) -> None:
     for policy, ratios in lines.items():
         wanted = [cell.tokens_per_second[policy] / cell.tokens_per_second[NONE] for cell in cells_there]
         assert ratios == pytest.approx(wanted)
+
+
+def test_pictures_show_step_times_at_both_ends_of_the_contexts(measured: Path) -> None:
+    """Measured and predicted milliseconds of the cells there, one pair of lines for each length."""
+    parts = parts_of(runner.Results(measured, SMALL).all(), plan.STEP_TIME)
+    held = parts["step-time-async"]["fit"]["held_out"]
+    short, long, errors = picture._step_times(parts).get_axes()
+    for panel, there in ((short, lambda context: context < 128), (long, lambda context: context >= 128)):
+        own = [
+            each for each in held if not each["ragged"] and there(each["context_tokens"] / each["requests"])
+        ]
+        shown = Counter(float(y) for line in panel.get_lines() for y in line.get_ydata())
+        assert own
+        assert shown == Counter(each[kind] for each in own for kind in ("measured_ms", "predicted_ms"))
+    assert sum(len(points.get_offsets()) for points in errors.collections) == len(held)
 
 
 def test_cells_are_read_by_concurrency() -> None:

@@ -49,7 +49,7 @@ def add_parser(benchmarks: Any) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Runs it. Returns 1 where it fails, 2 where something is not installed or must be run first."""
-    drawing = ("bench",) if args.part in (None, PAGE) else ()
+    drawing = ("bench",) if args.part == PAGE else ()
     return command.run_command("bench gpu", lambda: _bench(args), extras=("demo", "sidecar", *drawing))
 
 

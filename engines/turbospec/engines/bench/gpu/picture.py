@@ -26,7 +26,6 @@ _PLAIN = StrMethodFormatter("{x:g}")
 _COLOURS = {GOODPUT: "#1f5fa8", NONE: "#555555", TABLE: "#c0392b", ADAPTIVE: "#2c7a3f"}
 _GRID: dict[str, Any] = {"color": "#dddddd", "linewidth": 0.6}
 _GOAL = 0.05
-_NEAR = 2.0  # contexts that are shown as one: within that factor of the shortest, or of the longest
 _NAME_INCHES = 1.3
 
 
@@ -104,11 +103,12 @@ def _step_times(parts: Mapping[str, dict[str, Any]]) -> Figure:
     for (short, long, errors), (name, result) in zip(rows, parts.items(), strict=True):
         held = result["fit"]["held_out"]
         uniform = [each for each in held if not each["ragged"]]
-        contexts = sorted(_context(each) for each in uniform)
-        _times(short, [each for each in uniform if _context(each) <= _NEAR * contexts[0]])
-        _times(long, [each for each in uniform if _context(each) >= contexts[-1] / _NEAR])
-        short.set_title(f"{name}: contexts from {contexts[0]:.0f} tokens on", fontsize=10)
-        long.set_title(f"contexts up to {contexts[-1]:.0f} tokens", fontsize=10)
+        # Requests have prompts of so many tokens; a cell's context is longer by what was decoded until then.
+        prompts = sorted(map(int, result["settings"]["step_requests"]))
+        _times(short, [each for each in uniform if _context(each) < prompts[1]])
+        _times(long, [each for each in uniform if _context(each) >= prompts[-1]])
+        short.set_title(f"{name}: prompts of {prompts[0]} tokens", fontsize=10)
+        long.set_title(f"prompts of {prompts[-1]} tokens", fontsize=10)
         short.set_ylabel("milliseconds per step")
         _errors(errors, held)
     _name_lines(figure, rows[0][0])

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from turbospec.engines.bench.gpu import cells, cost, device, page, summary, tune, varying, worker
+from turbospec.engines.bench.gpu import cells, cost, device, summary, tune, varying, worker
 from turbospec.engines.bench.gpu.plan import (
     ALWAYS_ANEW,
     CELLS,
@@ -175,6 +175,12 @@ def _measure(part: str, directory: Path, results: Results, scale: Scale, deadlin
         eps = results.need(MODELS, part)["pairs"][pair]["eps"][HIGH]
         return cost.run(settings("cost", pair, eps=eps, concurrencies=list(scale.concurrencies)), logs)
 
+    def write_page() -> dict[str, Any]:
+        # Here, so that parts are measured where nothing can draw: a page can be made of them elsewhere.
+        from turbospec.engines.bench.gpu import page
+
+        return page.write(results.all(), results.folder / PAGE)
+
     measures: dict[str, Callable[[], dict[str, Any]]] = {
         MODELS: run_models,
         STEP_TIME: run_step_time,
@@ -183,7 +189,7 @@ def _measure(part: str, directory: Path, results: Results, scale: Scale, deadlin
         COST: run_cost,
         VARYING: lambda: varying.measure(case(), models, logs, deadline),
         SUMMARY: lambda: summary.measure(results.all()),
-        PAGE: lambda: page.write(results.all(), results.folder / PAGE),
+        PAGE: write_page,
     }
     return measures[kind]()
 
