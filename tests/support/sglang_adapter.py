@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from support.patience import PATIENCE_SECONDS
 
-def wait_connected(scheduler: Any, seconds: float = 30) -> None:
+
+def wait_connected(scheduler: Any, seconds: float = PATIENCE_SECONDS) -> None:
     """Returns once the controller has answered."""
     controller = scheduler._turbospec._controller
     deadline = time.monotonic() + seconds
@@ -81,7 +83,7 @@ def held_state(scheduler: Any) -> dict[str, int]:
     """Where the adapter still keeps something of requests, with how much."""
     control = scheduler._turbospec
     slots = control._controller._backlog.slots
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS / 2
     while len(slots) and time.monotonic() < deadline:
         time.sleep(0.05)  # the client's thread reads the last step
     held = {"requests": len(control._known), "caps": len(control._caps), "slots": len(slots)}
@@ -116,7 +118,7 @@ def declared_lengths(scheduler: Any) -> list[int]:
     return list(scheduler._turbospec._controller._make_hello().capabilities.candidate_lengths)
 
 
-def wait_without_plan(scheduler: Any, seconds: float = 30) -> None:
+def wait_without_plan(scheduler: Any, seconds: float = PATIENCE_SECONDS) -> None:
     """Returns once there is no plan any more."""
     controller = scheduler._turbospec._controller
     deadline = time.monotonic() + seconds

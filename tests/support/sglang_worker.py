@@ -24,6 +24,7 @@ from multiprocessing.context import ForkServerContext
 from typing import Any, NoReturn
 from unittest.mock import patch
 
+from support.patience import PATIENCE_SECONDS
 from support.sglang_evidence import Evidence, Observer
 from support.sglang_setup import ENVIRONMENT, Answer, Ask, EngineOptions
 from turbospec.engines.processes import free_port
@@ -45,21 +46,24 @@ class Engine:
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
-        self._gather(self._pipes, timeout=240)
+        self._gather(self._pipes, timeout=480)
 
-    def answer(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[Answer], Evidence]:
+    def answer(self, asks: Iterable[Ask], timeout: float = 480) -> tuple[list[Answer], Evidence]:
         """Runs requests to their end: the answers in order, and what happened meanwhile on rank 0."""
         return self.answer_on_each(asks, timeout)[0]
 
     def answer_on_each(
-        self, asks: Iterable[Ask], timeout: float = 240
+        self, asks: Iterable[Ask], timeout: float = 480
     ) -> list[tuple[list[Answer], Evidence]]:
         """The same as seen by each rank."""
         return self._call(self._pipes, "answer", (list(asks),), timeout)
 
-    def call(self, function: Callable[..., Any], *args: Any, rank: int = 0, timeout: float = 60) -> Any:
-        """Runs a module's function with the scheduler of a rank, and these arguments, between two runs."""
-        return self._call([self._pipes[rank]], "call", (function, args), timeout)[0]
+    def call(self, function: Callable[..., Any], *args: Any, rank: int = 0) -> Any:
+        """Runs a module's function with the scheduler of a rank, and these arguments, between two runs.
+
+        Such functions may wait for something for `PATIENCE_SECONDS` themselves.
+        """
+        return self._call([self._pipes[rank]], "call", (function, args), 2 * PATIENCE_SECONDS)[0]
 
     def kill(self) -> None:
         """Ends it as a crash does. Who waits for it gets an EOFError."""
