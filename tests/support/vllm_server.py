@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import itertools
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -25,6 +27,7 @@ _TESTS = Path(__file__).parents[1]
 # For a model of one rank: it runs in the engine core's process, as on GPUs. vLLM's CPU build gives it one of
 # its own, which imports vLLM once more.
 RANK_IN_ENGINE_CORE = ("--distributed-executor-backend", "vllm.v1.executor.uniproc_executor.UniProcExecutor")
+_LOOK_SECONDS = 0.5
 
 
 class Server:
@@ -102,7 +105,7 @@ class Server:
 def complete(url: str, model: str, prompt: list[int], max_tokens: int, timeout: float, name: str) -> int:
     """One request, to its end; how many tokens came. Raises `OSError` if it fails or takes too long.
 
-    The server's id for it is `cmpl-NAME`.
+    The server's id for it is `cmpl-NAME`. Seconds in which the machine stood still do not count.
     """
     answer = _complete(url, model, prompt, max_tokens, timeout, name)
     return int(answer["usage"]["completion_tokens"])
@@ -112,13 +115,20 @@ def _complete(
     url: str, model: str, prompt: list[int], max_tokens: int, timeout: float, name: str, **more: Any
 ) -> dict[str, Any]:
     body = {"model": model, "prompt": prompt, "max_tokens": max_tokens, "temperature": 0, "ignore_eos": True}
-    request = urllib.request.Request(
-        f"{url}/v1/completions",
-        json.dumps(body | more).encode(),
-        {"Content-Type": "application/json", "X-Request-Id": name},
-    )
-    with urllib.request.urlopen(request, timeout=timeout) as response:
-        answer: dict[str, Any] = json.load(response)
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=PATIENCE_SECONDS)
+    with contextlib.closing(connection):
+        headers = {"Content-Type": "application/json", "X-Request-Id": name}
+        connection.request("POST", "/v1/completions", json.dumps(body | more), headers)
+        waited = 0.0
+        while not select.select([connection.sock], [], [], _LOOK_SECONDS)[0]:
+            waited += _LOOK_SECONDS
+            if waited >= timeout:
+                raise TimeoutError(f"{name}: no answer within {timeout:g} s")
+        response = connection.getresponse()
+        text = response.read()
+    if response.status != 200:
+        raise OSError(f"{name}: status {response.status}: {text[:500]!r}")
+    answer: dict[str, Any] = json.loads(text)
     return answer
 
 
