@@ -20,7 +20,9 @@ help:  ## this list
 demo: $(ENVIRONMENT)/.turbospec  ## set up, then run the demo: sidecar and real engine, controlled and not, side by side
 	$(ENVIRONMENT)/bin/turbospec demo --engine $(ENGINE) $(DEMO_ARGS)
 
-test: setup check unit e2e sglang docker  ## set up, then lint, types and every test
+test: setup  ## set up, then lint, types and every test
+	@$(MAKE) --no-print-directory -j 2 check unit
+	@$(MAKE) --no-print-directory e2e sglang docker
 
 setup: $(VENV)/.turbospec
 

@@ -58,6 +58,8 @@ def to_observation(step: Step) -> Observation:
 
 def merged(steps: list[Observation]) -> Observation:
     """Several steps as one report, as the adapter makes it."""
+    if len(steps) == 1:
+        return steps[0]
     columns = {
         name: np.concatenate([getattr(step, name) for step in steps])
         for name in ("slots", "proposed", "verified", "accepted", "context_tokens")
