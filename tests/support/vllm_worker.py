@@ -15,6 +15,7 @@ from typing import Any
 
 from support import vllm_cpu
 from support.conformance.subject import SeenStep
+from support.patience import PATIENCE_SECONDS
 from support.vllm_draft_kv import DraftKv
 from support.vllm_evidence import Evidence
 from support.vllm_options import EngineOptions
@@ -35,48 +36,52 @@ class Engine:
         self._process = context.Process(target=_serve, args=(options, theirs), daemon=True)
         self._process.start()
         theirs.close()
-        self._answer(timeout=240)
+        self._answer(timeout=480)
 
-    def generate(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[list[int]], Evidence]:
+    def generate(self, asks: Iterable[Ask], timeout: float = 480) -> tuple[list[list[int]], Evidence]:
         """Runs requests to their end; output token ids in order (empty for aborted ones), and evidence."""
         answers, evidence = self.answer(asks, timeout)
         return [[] if answer.aborted else answer.tokens[0] for answer in answers], evidence
 
-    def answer(self, asks: Iterable[Ask], timeout: float = 240) -> tuple[list[Answer], Evidence]:
+    def answer(self, asks: Iterable[Ask], timeout: float = 480) -> tuple[list[Answer], Evidence]:
         """The same, with everything that a caller gets."""
         return self._call("answer", list(asks), timeout=timeout)
 
     def call(self, function: Callable[..., Any], *args: Any) -> Any:
         """Runs a module's function with the scheduler and these arguments in the engine's process."""
-        return self._call("call", function, args, timeout=60)
+        return self._call("call", function, args, timeout=2 * PATIENCE_SECONDS)
 
     def break_controller(self, method: str) -> None:
         """Makes a method that the adapter calls in each step raise from now on."""
-        self._call("break_controller", method, timeout=30)
+        self._call("break_controller", method, timeout=PATIENCE_SECONDS)
 
     def break_skipping(self) -> None:
         """Makes the worker's side of skipping the drafter raise from now on."""
-        self._call("break_skipping", timeout=30)
+        self._call("break_skipping", timeout=PATIENCE_SECONDS)
 
     def ignore_memory(self) -> None:
         """Takes away the rule that drafts make way before a request is preempted, and all that it saves."""
-        self._call("ignore_memory", timeout=30)
+        self._call("ignore_memory", timeout=PATIENCE_SECONDS)
 
     def seed(self, seed: int) -> None:
         """Seeds what the engine draws for requests without a seed of their own."""
-        self._call("seed", seed, timeout=30)
+        self._call("seed", seed, timeout=PATIENCE_SECONDS)
 
     def trim_by_sampled_token(self, least: float) -> None:
         """Adds a rule that is not lossless: drop drafts from the first of a probability below `least` on."""
-        self._call("trim_by_sampled_token", least, timeout=30)
+        self._call("trim_by_sampled_token", least, timeout=PATIENCE_SECONDS)
 
     def held_state(self) -> dict[str, int]:
         """Where the adapter still keeps something, with how much, when the engine has nothing to do."""
-        return self._call("held_state", timeout=30)
+        return self._call("held_state", timeout=PATIENCE_SECONDS)
 
-    def wait_controlled(self, timeout: float = 30) -> None:
-        """Waits until a plan is there to apply."""
-        self._call("wait_controlled", timeout, timeout=timeout + 30)
+    def has_plan(self) -> bool:
+        """Whether a plan is there to apply."""
+        return bool(self._call("has_plan", timeout=PATIENCE_SECONDS))
+
+    def wait_controlled(self) -> None:
+        """Waits until one is."""
+        self._call("wait_controlled", timeout=2 * PATIENCE_SECONDS)
 
     def kill(self) -> None:
         """Ends the worker as a crash does. Who waits for it gets an EOFError."""
@@ -233,7 +238,7 @@ class _Worker:
         self.answer([Ask([5, 6, 7, 8], 4)])  # what was closed last travels with the next step
         control = self._scheduler._turbospec
         slots = control._controller._backlog.slots
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + PATIENCE_SECONDS / 2
         while len(slots) and time.monotonic() < deadline:
             time.sleep(0.05)  # the client's thread reads the step
         held = {
@@ -266,14 +271,17 @@ class _Worker:
             longest=lambda _, length: length, reserve=lambda _: None, release=lambda: None
         )
 
-    def wait_controlled(self, timeout: float) -> None:
+    def has_plan(self) -> bool:
+        return self._scheduler._turbospec._controller.current() is not None
+
+    def wait_controlled(self) -> None:
         import time
 
-        controller = self._scheduler._turbospec._controller
-        deadline = time.monotonic() + timeout
-        while controller.current() is None:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not self.has_plan():
             if time.monotonic() > deadline:
-                raise TimeoutError(f"no plan within {timeout:g} s: {controller.fallbacks()}")
+                fallbacks = self._scheduler._turbospec._controller.fallbacks()
+                raise TimeoutError(f"no plan within {PATIENCE_SECONDS:g} s: {fallbacks}")
             self.answer([Ask([5, 6, 7, 8], 4)])
 
     def _observe(self) -> None:
@@ -333,8 +341,7 @@ class _Worker:
             each.num_computed_tokens < each.num_prompt_tokens for each in requests
         )
         control = getattr(self._scheduler, "_turbospec", None)
-        if control is not None and control._plan is not None:
-            evidence.controlled_steps += 1
+        evidence.planned.append(control is not None and control._plan is not None)
 
     def _updated(self, output: Any, result: Any) -> None:
         entering = {new.req_id for new in output.scheduled_new_reqs}

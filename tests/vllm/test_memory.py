@@ -18,10 +18,12 @@ from vllm import SamplingParams
 from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.request import Request
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.vllm
 
 # Six requests at a time need 24 blocks in the end.
 CRAMPED = {"max_num_seqs": 6, "max_model_len": 256, "block_size": 32, "num_gpu_blocks_override": 18}
+
+ATTEMPTS = 5
 
 
 class Crowd:
@@ -127,13 +129,17 @@ def engine(
 def run(
     engine: Engine, controller: Sidecar, policy: str, asks: list[Ask], reference: list[list[int]]
 ) -> Evidence:
+    """One in which every step had a plan: as long as a machine stands still, plans expire."""
     controller.set_policy(policy)
-    engine.wait_controlled()
-    outputs, evidence = engine.generate(asks)
-    assert differing(outputs, reference) == []
-    assert evidence.enabled
-    assert evidence.controlled_steps >= 50
-    return evidence
+    for _ in range(ATTEMPTS):
+        engine.wait_controlled()
+        outputs, evidence = engine.generate(asks)
+        assert differing(outputs, reference) == []
+        assert evidence.enabled
+        assert evidence.controlled_steps >= 50
+        if all(evidence.planned):
+            return evidence
+    raise AssertionError(f"there were steps without a plan in each of {ATTEMPTS} runs")
 
 
 def test_drafts_cost_no_preemption(
