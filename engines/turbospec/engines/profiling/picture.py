@@ -24,16 +24,23 @@ from turbospec.sidecar.core.types import Capabilities
 from turbospec.sidecar.profiles.profile import Cell
 
 _POINTS = 60
+# Contexts within this many times the shortest are alike: a step's time hardly depends on them.
+_ALIKE = 4.0
 _PLAIN = StrMethodFormatter("{x:g}")
 _INSIDE, _EXTRAPOLATED, _OFF = "#1f5fa8", "#c0392b", "#555555"
 
 
 def draw(cells: Sequence[Cell], report: FitReport, engine: Capabilities, file: Path) -> None:
     """Writes the picture; the format is by the file's name. Raises OSError where it cannot be written."""
+    figure(cells, report, engine).savefig(file)
+
+
+def figure(cells: Sequence[Cell], report: FitReport, engine: Capabilities) -> Figure:
+    """The picture: every length, and the drafter off, that was measured without prompts."""
     decode = [cell for cell in cells if not cell.prefill_tokens and not cell.ragged]
     model = fit(decode, engine)
-    figure = Figure(figsize=(15, 4.8), dpi=100, layout="constrained")
-    by_requests, by_context, errors = figure.subplots(1, 3)
+    picture = Figure(figsize=(15, 4.8), dpi=100, layout="constrained")
+    by_requests, by_context, errors = picture.subplots(1, 3)
 
     def predicted(cell: Cell) -> float:
         return predict(model, cell)
@@ -50,9 +57,10 @@ def draw(cells: Sequence[Cell], report: FitReport, engine: Capabilities, file: P
     by_context.set_xlabel("context per request, in tokens")
     by_requests.set_ylabel("milliseconds per step")
     _errors(errors, report)
-    handles, labels = by_requests.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=10, frameon=False, fontsize=9)
-    figure.savefig(file)
+    named = [panel.get_legend_handles_labels() for panel in (by_requests, by_context)]
+    handles = {label: handle for pair in named for handle, label in zip(*pair, strict=True)}
+    picture.legend(handles.values(), handles, loc="outside lower center", ncols=10, frameon=False, fontsize=9)
+    return picture
 
 
 def _times(
@@ -102,9 +110,8 @@ def _errors(panel: Axes, report: FitReport) -> None:
         for sign in (-1, 1):
             panel.axhline(sign * goal, color="black", linewidth=0.8, linestyle=style)
     panel.axhline(0.0, color="black", linewidth=0.5)
-    panel.set_xscale("log")
+    panel.set_xscale("log", base=2)
     panel.xaxis.set_major_formatter(_PLAIN)
-    panel.xaxis.set_minor_formatter(_PLAIN)
     panel.yaxis.set_major_formatter(PercentFormatter(1.0))
     panel.set_title("error on cells that the model was not fitted to", fontsize=10)
     panel.set_xlabel("measured milliseconds per step")
@@ -123,10 +130,11 @@ def _with_context(cell: Cell, context: float) -> Cell:
 
 
 def _with_short_contexts(cells: Sequence[Cell]) -> list[Cell]:
-    """The cells below the middle of the contexts, on a logarithmic scale."""
+    """The cells below the middle of the contexts, on a logarithmic scale, and all like the shortest."""
     contexts = list(map(_context, cells))
-    middle = (max(min(contexts), 1.0) * max(contexts)) ** 0.5
-    return [cell for cell in cells if _context(cell) <= middle]
+    shortest = max(min(contexts), 1.0)
+    longest = max((shortest * max(contexts)) ** 0.5, _ALIKE * shortest)
+    return [cell for cell in cells if _context(cell) <= longest]
 
 
 def _context(cell: Cell) -> float:
