@@ -15,7 +15,7 @@ ENGINE = dataclasses.replace(capabilities(4, max_batch=12), deep_off=True)
 
 @pytest.mark.parametrize("contexts", [(64,), (64, 1024)])
 def test_every_length_is_in_the_picture(contexts: tuple[int, ...]) -> None:
-    """In its first panel and its legend, at all batch sizes: also where contexts came out different by length, as
+    """In its first panel and its legend, at all batch sizes, though contexts come out different by length:
     requests under longer ones end sooner.
     """
     cells = [
