@@ -157,7 +157,9 @@ def test_every_panel_of_the_dashboard_has_something_to_show(prometheus: Promethe
 
 def test_a_panel_that_speculation_off_leaves_empty_says_so(prometheus: Prometheus) -> None:
     """All others show something of an engine without drafts too: "No data" would look like a fault."""
-    for panel, expression in queries("Off", without_hint=True).items():
+    shown = queries("Off", without_hint=True)
+    assert shown
+    for panel, expression in shown.items():
         wait_until(lambda asked=expression: prometheus.query(asked), f"showing {panel}: {expression}")
 
 

@@ -142,10 +142,12 @@ def test_data_parallel_ranks_are_engines_of_their_own(options: EngineOptions, si
     server = Server(options, free_port(), Path(sidecar.control_address.removeprefix("unix:")).parent / "log")
     try:
         server.wait_until_up()
-        with Load(server):
+        with Load(server) as load:
             wait_until(
                 lambda: sorted(controlled(sidecar)) == [("both", 0), ("both", 1)], "controlled, both of them"
             )
+        assert load.answered
+        assert load.failures == []
     finally:
         server.stop()
 
