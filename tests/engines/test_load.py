@@ -46,6 +46,13 @@ def _drive(
     return asyncio.run(drive(url, workload, concurrency=concurrency, ramp_seconds=0.4, seconds=seconds))
 
 
+def _asked(url: str) -> list[int]:
+    """Tokens that each request so far has asked the server for."""
+    with urllib.request.urlopen(f"{url}/asked", timeout=PATIENCE_SECONDS) as answer:
+        asked: list[int] = json.load(answer)
+    return asked
+
+
 @pytest.mark.parametrize("concurrency", [1, 4])
 def test_tokens_are_counted_not_chunks(serve: Serve, concurrency: int) -> None:
     """Chunks of a thousand tokens every 100 ms are ten thousand tokens per second and client."""
@@ -82,7 +89,11 @@ def test_a_window_in_which_the_machine_stood_still_is_measured_again(
 
     async def told(clients: list[asyncio.Task[None]], seconds: float) -> bool:
         asked.append(seconds)
+        before = len(_asked(url))
         await run(clients, seconds)
+        # Until a whole answer came in the window, whose tokens must count.
+        while len(_asked(url)) < before + 2:
+            await run(clients, 0.1)
         return next(waits, True)
 
     monkeypatch.setattr(load, "_run", told)
@@ -179,7 +190,17 @@ def test_lengths_vary_within_their_range() -> None:
 
 def test_first_requests_end_one_after_the_other(serve: Serve) -> None:
     """Of four clients with equal requests, one ends in each quarter of a request's time."""
-    url = serve(3, 0.2)
-    _drive(url, 4, seconds=0.3)
-    with urllib.request.urlopen(f"{url}/asked") as answer:
-        assert sorted(json.load(answer)[:4]) == [6, 12, 18, 24]
+    url = serve(3, 300.0)  # until all have asked none gets its answer, and nobody asks twice
+
+    async def first_asked() -> list[int]:
+        loaded = drive(url, _WORKLOAD, concurrency=4, ramp_seconds=0.0, seconds=PATIENCE_SECONDS)
+        driving = asyncio.create_task(loaded)
+        asked: list[int] = []
+        while len(asked) < 4 and not driving.done():
+            await asyncio.sleep(0.02)
+            asked = await asyncio.to_thread(_asked, url)
+        driving.cancel()
+        await asyncio.gather(driving, return_exceptions=True)
+        return asked
+
+    assert sorted(asyncio.run(first_asked())) == [6, 12, 18, 24]

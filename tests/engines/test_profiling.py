@@ -242,7 +242,13 @@ def test_why_an_engine_cannot_be_profiled_is_one_sentence(server: Server, tmp_pa
         assert policy(server, "one") == "goodput"
         return done.stderr
 
+    def connected() -> set[str]:
+        listed = server.look.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=PATIENCE_SECONDS)
+        return {engine.engine_id for engine in listed.engines if engine.connected}
+
     with live(server, "one") as one, live(server, "two", max_context=2048):
+        # The sidecar may be late to notice that the engines of other tests have left.
+        wait_until(lambda: connected() == {"one", "two"}, "alone")
         assert "say which with --engine-id: one, two" in refusal(1)
         assert "no engine 'three' has connected to the sidecar; it knows: " in refusal(
             1, "--engine-id", "three"
@@ -264,11 +270,7 @@ def test_why_an_engine_cannot_be_profiled_is_one_sentence(server: Server, tmp_pa
             if shadow:
                 assert "turbospec set-policy goodput --no-shadow" in refusal(1, "--engine-id", "one")
 
-    def gone() -> bool:
-        listed = server.look.ListEngines(introspection_pb2.ListEnginesRequest(), timeout=PATIENCE_SECONDS)
-        return not any(engine.connected for engine in listed.engines if engine.engine_id == "one")
-
-    wait_until(gone, "disconnected")
+    wait_until(lambda: "one" not in connected(), "disconnected")
     assert "engine 'one' is not connected to the sidecar: disconnected for" in refusal(
         1, "--engine-id", "one"
     )
