@@ -67,7 +67,7 @@ def test_a_dead_controllers_socket_is_told_from_a_live_one(tmp_path: Path) -> No
 
 
 def test_a_stopped_controller_fails_in_bounded_time(tmp_path: Path) -> None:
-    """It accepts the connection and answers nothing: said within seconds."""
+    """It accepts the connection and answers nothing: said, and not waited for for ever."""
     sidecar = Sidecar(tmp_path, "goodput")
     try:
         sidecar.signal(signal.SIGSTOP)
@@ -75,7 +75,7 @@ def test_a_stopped_controller_fails_in_bounded_time(tmp_path: Path) -> None:
     finally:
         sidecar.stop()
     assert status == 1
-    assert "FAIL  controller: no answer within 3 s" in output
+    assert "FAIL  controller: no answer within 15 s" in output
 
 
 def test_a_wrong_address_is_named() -> None:

@@ -10,7 +10,8 @@ from typing import Any
 
 from turbospec.adapters.address import AddressError, operations_address, parse_address
 
-TIMEOUT_SECONDS = 5.0
+# A machine may hold a controller up for seconds; one that is gone refuses at once.
+TIMEOUT_SECONDS = 20.0
 
 
 class UsageError(Exception):

@@ -21,7 +21,8 @@ why, the lengths in use, acceptance by draft position, and goodput: realised, pr
 model expects without speculation (idle).
 """
 
-_TIMEOUT_SECONDS = 5.0
+# A machine may hold a controller up for seconds; one that is gone refuses at once.
+_TIMEOUT_SECONDS = 20.0
 _WATCH_SECONDS = 1.0
 _LINE_WIDTH = 100
 
