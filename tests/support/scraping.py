@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import urllib.error
 import urllib.request
 from typing import Any
 
@@ -9,6 +11,9 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from support.patience import PATIENCE_SECONDS
+from turbospec.sidecar.server.metrics.collector import ANSWER_SECONDS
+
+_ATTEMPTS = 3
 
 
 def get(address: str, accept: str = "text/plain") -> str:
@@ -19,11 +24,23 @@ def get(address: str, accept: str = "text/plain") -> str:
     return body.decode()
 
 
+def _whatever_the_machine_does(address: str) -> str:
+    """As `get`, again where the endpoint waited for the controller in vain: it may have been held up."""
+    for _ in range(_ATTEMPTS - 1):
+        asked = time.monotonic()
+        try:
+            return get(address)
+        except urllib.error.HTTPError as error:
+            if error.code != 503 or time.monotonic() - asked < ANSWER_SECONDS:
+                raise
+    return get(address)
+
+
 class Scrape:
     """The samples of one scrape."""
 
     def __init__(self, address: str) -> None:
-        self.text = get(address)
+        self.text = _whatever_the_machine_does(address)
         self.families: list[Metric] = list(text_string_to_metric_families(self.text))
 
     def samples(self, name: str, **labels: Any) -> list[Sample]:
