@@ -16,6 +16,7 @@ import pytest
 from support.sidecar import Sidecar
 from support.vllm_evidence import Evidence
 from support.vllm_features import CHOICES, JSON_SCHEMA, REGEX, answer_all, different
+from support.vllm_plans import repeated
 from support.vllm_rules import without
 from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config, suffix_obstacle
 from support.vllm_worker import Ask, Engine, EngineOptions
@@ -95,28 +96,29 @@ def lengths_of(evidence: Evidence) -> set[int]:
     return {length for lengths in evidence.verified.values() for length in lengths}
 
 
-def assert_counts(evidence: Evidence, method: str, *, asynchronous: bool) -> None:
-    """That the run tested what it is for: many steps, several lengths, drafts that were wrong.
-
-    And that vLLM's own metrics say the same.
-    """
-    assert evidence.enabled
+def run_controlled(engine: Engine, asks: list[Ask], reference: list[list[int]]) -> Evidence:
+    """Many steps with a plan; the answers are the reference's, and vLLM's own metrics count as we do."""
     # Suffix decoding remembers answers: the same ones, given again, take fewer steps.
-    enough = 50 if method == "suffix" else 100
-    assert evidence.decode_steps >= enough
-    assert evidence.controlled_steps >= enough
-    assert len(lengths_of(evidence)) >= 4
-    assert len(evidence.verified) == REQUESTS
-    assert evidence.rejected >= 1
-    assert evidence.accepted >= 1
-    assert {name: count for name, count in evidence.counters.items() if count} == evidence.counts
-    if asynchronous:
-        assert evidence.scheduler_class == "ControlledAsyncScheduler"
-        assert evidence.max_concurrent_batches == 2
-        assert evidence.steps_in_flight == 2
-    else:
-        assert evidence.scheduler_class == "ControlledScheduler"
-        assert evidence.steps_in_flight == 1
+    enough = 50 if engine.method == "suffix" else 100
+
+    def run() -> Evidence:
+        engine.wait_controlled()
+        outputs, evidence = engine.generate(asks)
+        assert differing(outputs, reference) == []
+        assert evidence.enabled
+        assert evidence.decode_steps >= enough
+        assert len(evidence.verified) == REQUESTS
+        assert {name: count for name, count in evidence.counters.items() if count} == evidence.counts
+        if engine.asynchronous:
+            assert evidence.scheduler_class == "ControlledAsyncScheduler"
+            assert evidence.max_concurrent_batches == 2
+            assert evidence.steps_in_flight == 2
+        else:
+            assert evidence.scheduler_class == "ControlledScheduler"
+            assert evidence.steps_in_flight == 1
+        return evidence
+
+    return repeated(run, lambda evidence: evidence.controlled_steps >= enough)
 
 
 def test_the_comparison_can_fail(reference: list[list[int]]) -> None:
@@ -149,10 +151,10 @@ def test_random_lengths_change_no_answer(
 ) -> None:
     """Proposal and verification lengths change at random every step and per request; the tokens do not."""
     controller.set_policy("random:7")
-    engine.wait_controlled()
-    outputs, evidence = engine.generate(asks)
-    assert differing(outputs, reference) == []
-    assert_counts(evidence, engine.method, asynchronous=engine.asynchronous)
+    evidence = run_controlled(engine, asks, reference)
+    assert len(lengths_of(evidence)) >= 4
+    assert evidence.rejected >= 1
+    assert evidence.accepted >= 1
     assert engine.held_state() == {}
     if engine.method == "suffix":
         assert set(evidence.proposals) == {LENGTH}, "its drafter asserts that length"
@@ -166,27 +168,34 @@ def test_random_lengths_change_no_answer_of_any_kind(
 ) -> None:
     """The same with requests of all kinds at once, chunked prompts, shared prefixes and preemption."""
     controller.set_policy("random:8")
-    engine.wait_controlled()
     asks = dict(references.features)
     if engine.asynchronous:
         # vLLM itself may lift `min_tokens` too early there: see below.
         del asks["min tokens"]
-    answers, evidence = answer_all(engine, asks)
-    assert different(answers, references.answers, asks) == []
-    for name, each in evidence.items():
-        assert each.enabled
-        assert each.controlled_steps >= 20, name
-        assert each.rejected >= 1, name
-        assert {count: n for count, n in each.counters.items() if n} == each.counts
-    most = evidence["most"]
+
+    def run() -> dict[str, Evidence]:
+        engine.wait_controlled()
+        answers, evidence = answer_all(engine, asks)
+        assert different(answers, references.answers, asks) == []
+        for name, each in evidence.items():
+            assert each.enabled
+            assert each.rejected >= 1, name
+            assert {count: n for count, n in each.counters.items() if n} == each.counts
+        assert sum(answer.cached for answer in answers.values()) >= 64
+        assert engine.held_state() == {}
+        return evidence
+
+    def enough(evidence: dict[str, Evidence]) -> bool:
+        return all(
+            each.controlled_steps >= (100 if name == "most" else 20) for name, each in evidence.items()
+        )
+
+    most = repeated(run, enough)["most"]
     assert len(lengths_of(most)) >= 4
     assert most.accepted >= 1
     assert most.decode_steps >= 100
-    assert most.controlled_steps >= 100
     assert most.partial_prefills >= 1
     assert most.preemptions >= 1
-    assert sum(answer.cached for answer in answers.values()) >= 64
-    assert engine.held_state() == {}
 
 
 def test_min_tokens_hold_as_far_as_vllm_holds_them(
@@ -217,8 +226,7 @@ def test_min_tokens_hold_as_far_as_vllm_holds_them(
     assert set(evidence.proposals) == {LENGTH}
     controller.set_policy("random:9")
     engine.wait_controlled()
-    controlled, evidence = more_than_least()
-    assert evidence.controlled_steps >= 1
+    controlled, _ = repeated(more_than_least, lambda result: result[1].controlled_steps >= 1)
     if engine.asynchronous:
         assert min(alone) < 0
         assert min(controlled) >= -LENGTH
@@ -243,12 +251,13 @@ def test_what_vllm_refuses_with_speculation(
 def test_goodput_changes_no_answer(
     engine: Engine, controller: Sidecar, asks: list[Ask], reference: list[list[int]]
 ) -> None:
-    """The default policy chooses by what it learns; the tokens do not change either."""
+    """The default policy chooses by what it learns; the tokens do not change either.
+
+    Which lengths it finds worthwhile is a matter of what steps cost here. That all of them change nothing is
+    seen above.
+    """
     controller.set_policy("goodput")
-    engine.wait_controlled()
-    outputs, evidence = engine.generate(asks)
-    assert differing(outputs, reference) == []
-    assert_counts(evidence, engine.method, asynchronous=engine.asynchronous)
+    run_controlled(engine, asks, reference)
 
 
 def test_callers_limit_holds_in_every_step(
@@ -257,6 +266,8 @@ def test_callers_limit_holds_in_every_step(
     """A request with `turbospec_max_draft` 0 carries no drafts, one with 2 at most 2; others as planned."""
     controller.set_policy(f"static:{LENGTH}")
     engine.wait_controlled()
+    while set(engine.generate([Ask([5, 6, 7, 8], 8)])[1].proposals) != {LENGTH}:
+        pass  # the plan of the moment is still that of the policy before
     limits = {0: 0, 1: 0, 2: 2, 3: 2}
     limited = [
         Ask(ask.prompt, ask.max_tokens, {"turbospec_max_draft": limits[i]} if i in limits else None)

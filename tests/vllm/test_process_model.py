@@ -12,6 +12,8 @@ import grpc
 import pytest
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.sidecar import Sidecar
+from support.vllm_evidence import Evidence
+from support.vllm_plans import planned_mean_length, repeated
 from support.vllm_server import RANK_IN_ENGINE_CORE, Load, Server
 from support.vllm_setup import LENGTH, REQUESTS, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
@@ -108,12 +110,11 @@ def check_answers(
         wait_until(at_work, "at work")
         wait_until(lambda: load.answered >= REQUESTS, "answered")
         counted = counters.read(server.url)
+        # By vLLM's own count. At its own length it would be more; see test_shadow.
+        assert planned_mean_length(sidecar, server.url, 500) < LENGTH - 1.5
     assert load.failures == []
     assert compared.wrong == []
     assert counted.accepted >= 1
-    # By vLLM's own count. At its own length it would be more; see test_shadow.
-    assert counted.mean_length is not None
-    assert counted.mean_length < LENGTH - 1.5
 
 
 def test_a_wrong_token_is_found(asks: list[Ask], reference: list[list[int]]) -> None:
@@ -178,10 +179,13 @@ def test_a_killed_engine_comes_back(
         return sidecar.engine("phoenix")["summary"]
 
     def check_answers(engine: Engine) -> None:
-        engine.wait_controlled()
-        answers, evidence = engine.generate(asks)
-        assert differing(answers, reference) == []
-        assert evidence.controlled_steps >= 50
+        def run() -> Evidence:
+            engine.wait_controlled()
+            answers, evidence = engine.generate(asks)
+            assert differing(answers, reference) == []
+            return evidence
+
+        evidence = repeated(run, lambda evidence: evidence.controlled_steps >= 50)
         assert len(set(evidence.proposals)) >= 4
         assert evidence.accepted >= 1
 

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from support.patience import wait_until
 from support.sidecar import Sidecar
+from support.vllm_plans import mean_length, planned_mean_length
 from support.vllm_server import RANK_IN_ENGINE_CORE, Load, Server
 from support.vllm_setup import LENGTH, speculative_config
 from turbospec.engines.models import MadeModels
 from turbospec.engines.processes import free_port
-from turbospec.engines.stage import counters
 
 pytestmark = pytest.mark.vllm
 
@@ -52,13 +52,6 @@ def test_a_production_engine_is_watched_and_then_controlled(server: Server, side
     def engine() -> dict[str, Any]:
         return sidecar.engines()[0]
 
-    def mean_length_over(drafted: int) -> float:
-        before = counters.read(server.url)
-        wait_until(lambda: counters.read(server.url).since(before).drafted >= drafted, "drafting")
-        length = counters.read(server.url).since(before).mean_length
-        assert length is not None
-        return length
-
     with Load(server) as load:
         wait_until(lambda: "estimated_gain_ratio" in engine(), "estimated")
         wait_until(lambda: "shadow.estimate" in sidecar.log(), "logged")
@@ -67,12 +60,12 @@ def test_a_production_engine_is_watched_and_then_controlled(server: Server, side
         # By the id that the API answers with; the engine's own has more at its end.
         wait_until(lambda: sidecar.request("server", "cmpl-caller-0"), "looked up")
         # Less than its length now and then: no drafts beyond a request's end.
-        assert mean_length_over(1000) > LENGTH - 1.5
+        assert mean_length(server.url, 1000) > LENGTH - 1.5
         assert not engine().get("controlled", False)
         assert engine()["uncontrolled_reason"].startswith("shadow: ")
         sidecar.set_policy("static:1", shadow=False)
         wait_until(lambda: engine().get("controlled", False), "controlled")
-        assert mean_length_over(200) < 1.5
+        assert planned_mean_length(sidecar, server.url, 200) < 1.5
         assert "estimated_gain_ratio" not in engine()
         assert not any(decision.get("shadow", False) for decision in sidecar.decisions("server"))
     assert load.failures == []
