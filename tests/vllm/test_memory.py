@@ -10,6 +10,7 @@ import pytest
 from support.sidecar import Sidecar
 from support.vllm_cache import BLOCK, make_cache, make_scheduler
 from support.vllm_evidence import Evidence
+from support.vllm_plans import repeated
 from support.vllm_setup import LENGTH, differing, speculative_config
 from support.vllm_worker import Ask, Engine, EngineOptions
 from turbospec.adapters.vllm.memory import DraftMemory
@@ -22,8 +23,6 @@ pytestmark = pytest.mark.vllm
 
 # Six requests at a time need 24 blocks in the end.
 CRAMPED = {"max_num_seqs": 6, "max_model_len": 256, "block_size": 32, "num_gpu_blocks_override": 18}
-
-ATTEMPTS = 5
 
 
 class Crowd:
@@ -129,17 +128,19 @@ def engine(
 def run(
     engine: Engine, controller: Sidecar, policy: str, asks: list[Ask], reference: list[list[int]]
 ) -> Evidence:
-    """One in which every step had a plan: as long as a machine stands still, plans expire."""
-    controller.set_policy(policy)
-    for _ in range(ATTEMPTS):
+    """One in which every step had a plan."""
+
+    def attempt() -> Evidence:
         engine.wait_controlled()
         outputs, evidence = engine.generate(asks)
         assert differing(outputs, reference) == []
         assert evidence.enabled
-        assert evidence.controlled_steps >= 50
-        if all(evidence.planned):
-            return evidence
-    raise AssertionError(f"there were steps without a plan in each of {ATTEMPTS} runs")
+        return evidence
+
+    controller.set_policy(policy)
+    evidence = repeated(attempt, lambda evidence: all(evidence.planned))
+    assert evidence.controlled_steps >= 50
+    return evidence
 
 
 def test_drafts_cost_no_preemption(
