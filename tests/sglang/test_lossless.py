@@ -17,8 +17,9 @@ import pytest
 from support import sglang_adapter
 from support.controller import wandering_length
 from support.controllers import ControllerProcess
-from support.patience import Watch, wait_until
+from support.patience import Watch
 from support.sglang_evidence import Evidence
+from support.sglang_reported import reported
 from support.sglang_setup import STEPS, Answer, Ask, EngineOptions
 from support.sglang_worker import Engine
 from turbospec.adapters.sglang.methods import METHODS, Status
@@ -44,19 +45,6 @@ class Run:
     reports: list[dict[str, Any]]
     seconds: float
     ran_seconds: float
-
-
-def reports_of(controller: ControllerProcess, *, after: int, decode_steps: int) -> list[dict[str, Any]]:
-    """What was reported beyond the first `after` reports, once so many decode steps are in it."""
-
-    def reported() -> bool:
-        return sum(steps(each) for each in fresh() if decodes(each)) >= decode_steps
-
-    def fresh() -> list[dict[str, Any]]:
-        return controller.received("report")[after:]
-
-    wait_until(reported, f"{decode_steps} steps reported")
-    return fresh()
 
 
 def steps(report: dict[str, Any]) -> int:
@@ -92,13 +80,15 @@ def run(
             model=str(models.target), method=method, draft=drafts[method], overlap=overlap, environ=environ
         )
     )
-    engine.call(sglang_adapter.wait_connected)
-    began = time.monotonic()
-    with Watch() as watch:
-        answers, evidence = engine.answer(asks)
-    seconds = time.monotonic() - began
-    reports = reports_of(controller, after=0, decode_steps=evidence.decode_steps)
-    yield Run(engine, controller, answers, evidence, reports, seconds, watch.seconds)
+
+    def answer() -> tuple[list[Answer], Evidence, float, float]:
+        began = time.monotonic()
+        with Watch() as watch:
+            answers, evidence = engine.answer(asks)
+        return answers, evidence, time.monotonic() - began, watch.seconds
+
+    (answers, evidence, seconds, ran_seconds), reports = reported(engine, controller, answer)
+    yield Run(engine, controller, answers, evidence, reports, seconds, ran_seconds)
     engine.stop()
     controller.kill()
 
@@ -236,11 +226,11 @@ def test_a_callers_cap_holds_for_the_batch(run: Run, asks: list[Ask], reference:
     """While a request with a limit runs, no step is longer; its label is told to the controller."""
     some = [replace(ask, start_at=0) for ask in asks[:8]]
     some[0] = replace(some[0], custom_params={"turbospec_max_draft": 1, "turbospec_label": "chat"})
-    answers, evidence = run.engine.answer(some)
+    (answers, evidence), reports = reported(run.engine, run.controller, lambda: run.engine.answer(some))
     assert [answer.tokens for answer in answers] == reference[:8]
     assert max(evidence.verified[0]) == 1
     assert max(evidence.lengths) > 1, "after it has left"
-    opened = [each for r in run.controller.received("report") for each in r.get("opened", [])]
+    opened = [each for report in reports for each in report.get("opened", [])]
     assert [int(each["max_draft"]) for each in opened if each.get("label") == "chat"] == [1]
 
 

@@ -11,6 +11,7 @@ from support import sglang_adapter
 from support.controller import wandering_length
 from support.controllers import ControllerProcess
 from support.sglang_changed import VARIABLE
+from support.sglang_reported import reported
 from support.sglang_setup import STEPS, Ask, EngineOptions
 from support.sglang_worker import Engine
 from turbospec.adapters.sglang.lengths import LengthPolicy
@@ -99,13 +100,14 @@ def test_two_real_ranks_run_the_same_lengths(
         )
     )
     try:
-        engine.call(sglang_adapter.wait_connected)
         assert engine.call(sglang_adapter.built_lengths) == [0, 1, 2, 3, 4]
         assert engine.call(sglang_adapter.declared_lengths) == everywhere
         engine.call(sglang_adapter.insist, 1, rank=1)
-        first, second = engine.answer_on_each(asks[:12])
+        (first, second), reports = reported(engine, controller, lambda: engine.answer_on_each(asks[:12]))
         assert engine.call(sglang_adapter.controlled)
-        assert not engine.call(sglang_adapter.controlled, rank=1), "it talks to nobody"
+        assert not engine.call(sglang_adapter.controlled, rank=1)
+        assert "turbospec-control" in engine.call(sglang_adapter.client_threads)
+        assert engine.call(sglang_adapter.client_threads, rank=1) == [], "it talks to nobody"
         engine.call(sglang_adapter.break_controller, "submit")
         broken = engine.answer_on_each(asks[:8])
         assert not engine.call(sglang_adapter.controlled)
@@ -122,8 +124,7 @@ def test_two_real_ranks_run_the_same_lengths(
         assert [answer.tokens for answer in answers] == reference[:8]
         assert set(evidence.lengths[3:]) == {STEPS}
     assert broken[0][1].lengths == broken[1][1].lengths
-    assert len(controller.received("hello")) == 1
-    planned = [r for r in controller.received("report") if r.get("slots") and int(r.get("plan_version", 0))]
+    planned = [r for r in reports if r.get("slots") and int(r.get("plan_version", 0))]
     assert len(planned) >= 50
     for report in planned:
         wanted = wandering_length(int(report["plan_version"]), STEPS)

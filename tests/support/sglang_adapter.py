@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
-from support.patience import PATIENCE_SECONDS
+from support.patience import PATIENCE_SECONDS, wait_until
 
 
 def wait_connected(scheduler: Any, seconds: float = PATIENCE_SECONDS) -> None:
@@ -16,6 +17,31 @@ def wait_connected(scheduler: Any, seconds: float = PATIENCE_SECONDS) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not connected within {seconds:g} s: {controller.fallbacks()}")
         time.sleep(0.02)
+
+
+def wait_answered(scheduler: Any) -> tuple[int, int]:
+    """Returns once every step was reported and answered: how many connections so far, and steps given up.
+
+    As long as both stay what they are, the controller is told every step.
+    """
+    client = scheduler._turbospec._controller
+
+    def answered() -> bool:
+        if not client.connected:
+            return False
+        with client._lock:
+            return not (
+                client._exchange.queue or client._backlog._pending.steps or client._session._unanswered
+            )
+
+    wait_until(answered, "answered: all reports")
+    counters = client.counters()
+    return counters.connections, counters.dropped_steps
+
+
+def client_threads(_: Any) -> list[str]:
+    """Threads of this process that talk to a controller."""
+    return sorted(t.name for t in threading.enumerate() if t.name.startswith("turbospec"))
 
 
 def controlled(scheduler: Any) -> bool:

@@ -30,7 +30,13 @@ class Server(vllm_server.Server):
         command = [sys.executable, "-m", *program, "--port", str(port), *options.flags()]
         # Else its scheduler looks for requests without a pause, which takes a core from all that is tested.
         command += ["--sleep-on-idle", "--skip-server-warmup"]
-        environ = {**os.environ, "PYTHONPATH": SOURCE_ROOTS, **options.environment()}
+        environ = {
+            **os.environ,
+            "PYTHONPATH": SOURCE_ROOTS,
+            # Else it answers /health only when a step is over, and not at all where an adapter blocks it.
+            "SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION": "0",
+            **options.environment(),
+        }
         with log.open("wb") as output:
             # A group of its own: SGLang's schedulers and its detokenizer are children of the server.
             self.process = subprocess.Popen(

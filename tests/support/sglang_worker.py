@@ -24,10 +24,12 @@ from multiprocessing.context import ForkServerContext
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-from support.patience import PATIENCE_SECONDS
+from support.patience import PATIENCE_SECONDS, wait_until
 from support.sglang_evidence import Evidence, Observer
 from support.sglang_setup import ENVIRONMENT, Answer, Ask, EngineOptions
 from turbospec.engines.processes import free_port
+
+_LOOK_SECONDS = 0.5
 
 
 class Engine:
@@ -87,8 +89,10 @@ class Engine:
     def _gather(self, pipes: Sequence[Connection], timeout: float) -> list[Any]:
         results = []
         for pipe in pipes:
-            if not pipe.poll(timeout):
-                raise TimeoutError(f"the engine did not answer within {timeout:g} s")
+            # The pipe itself waits, so that an answer is read at once.
+            wait_until(
+                lambda pipe=pipe: pipe.poll(_LOOK_SECONDS), "answered by the engine", timeout, every=0.0
+            )
             failed, result = pipe.recv()
             if failed:
                 raise RuntimeError(f"in the engine's process:\n{result}")

@@ -13,13 +13,12 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from support.patience import PATIENCE_SECONDS
+from support.patience import PATIENCE_SECONDS, wait_until
 from support.sidecar import SOURCE_ROOTS
 from support.vllm_worker import SCHEDULER
 
@@ -71,15 +70,18 @@ class Server:
             )
 
     def wait_until_up(self, seconds: float = 400) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            try:
-                urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
-                return
-            except (OSError, urllib.error.URLError):
-                if self.process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"the server did not start:\n{self.log()[-4000:]}") from None
-                time.sleep(0.25)
+        try:
+            wait_until(self._is_up, "up", seconds, every=0.25)
+        except AssertionError as why:
+            raise RuntimeError(f"the server did not start: {why}\n{self.log()[-4000:]}") from None
+
+    def _is_up(self) -> bool:
+        assert self.process.poll() is None, "it has ended"
+        try:
+            urllib.request.urlopen(f"{self.url}/health", timeout=2).close()
+        except OSError:
+            return False
+        return True
 
     def complete(self, prompt: list[int], max_tokens: int, timeout: float, name: str) -> int:
         """One request; see `complete`."""
