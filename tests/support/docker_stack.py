@@ -10,7 +10,7 @@ from typing import Any
 
 import grpc
 from support.compose import COMPOSE, ENV_EXAMPLE, ROOT, defaults, services
-from support.docker_engine import compose_command, docker, run
+from support.docker_engine import LONGEST_SECONDS, compose_command, docker, run
 from support.patience import PATIENCE_SECONDS, wait_until
 from support.vllm_server import complete
 from turbospec.engines.processes import free_port
@@ -61,7 +61,8 @@ class Stack:
                 *("--profile", "cpu", *arguments),
             ],
             check=check,
-            env={**environ, **self.variables},
+            # docker-compose itself gives a call of Docker's a minute, which is short for a start.
+            env={**environ, **self.variables, "COMPOSE_HTTP_TIMEOUT": f"{LONGEST_SECONDS:.0f}"},
         )
 
     def build(self, service: str, engine: str = "vllm") -> str:
