@@ -71,6 +71,7 @@ class Told:
 class Connection:
     """One stream. `learnt_at_hello` and `learnt`: how much evidence the real controller's estimators hold.
 
+    `ended_at`: when this side ended it, on the monotonic clock; None where it did not.
     `faults` are messages that the real controller would have ended the stream for.
     """
 
@@ -78,7 +79,7 @@ class Connection:
         self.number = number
         self.hello = hello
         self.said_hello_at = time.monotonic()
-        self.drained_at: float | None = None
+        self.ended_at: float | None = None
         self.plans: dict[int, Given] = {}
         self.reports: list[Told] = []
         self.live = {request.slot: request.request_id for request in hello.live_requests}
@@ -204,8 +205,8 @@ class Controller:
 
     def _end(self, connection: Connection) -> None:
         self._ends_in = None
+        connection.ended_at = time.monotonic()
         if self._drain_ms is not None:
-            connection.drained_at = time.monotonic()
             self._outbox.put(pb.ControlResponse(drain=pb.Drain(reconnect_after_ms=self._drain_ms)))
         self._outbox.put(None)
 

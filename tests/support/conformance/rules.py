@@ -231,8 +231,8 @@ def control_comes_back(course: Course) -> None:
 def a_draining_controller_is_left_alone(course: Course) -> None:
     """For as long as it asked; meanwhile steps run what the operator configured."""
     drained = _of(course.drained)
-    assert drained.before.drained_at is not None
-    assert drained.after.said_hello_at - drained.before.drained_at >= DRAIN_MS / 1e3
+    assert drained.before.ended_at is not None
+    assert drained.after.said_hello_at - drained.before.ended_at >= DRAIN_MS / 1e3
     lengths = [s.proposal_length for s in drained.phase.run.steps if s.proposal_length is not None]
     assert LENGTH in lengths
 

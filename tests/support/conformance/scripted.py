@@ -21,7 +21,7 @@ from turbospec.sidecar.core.types import Capabilities, RequestInfo
 from turbospec.v1 import speculation_pb2 as pb
 
 # What a step takes: an answer from the controller is there before the next, also on a busy machine.
-STEP_SECONDS = 0.006
+STEP_SECONDS = 0.015
 
 
 class AskedWorld(World):
