@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
-from support.patience import Watch
+from support.patience import Watch, assert_within
 from support.sidecar import Sidecar
 from support.stepping import Stepper, make_hello
 from turbospec.adapters.client import ControlClient
@@ -29,25 +31,31 @@ def test_the_real_controller_killed_restarted_and_stopped(sidecar: Sidecar) -> N
         assert stepper.plan is not None
         assert stepper.plan.proposal_length == 3
 
-        sidecar.kill()
-        stepper.run_until(lambda: stepper.plan is None)
-        stepper.run(100)
-        sidecar.start("static:3")
-        with Watch() as watch:
-            stepper.run_until_controlled()
-        assert watch.seconds < 3.0
+        def seconds_after_a_crash() -> float:
+            sidecar.kill()
+            stepper.run_until(lambda: stepper.plan is None)
+            stepper.run(100)
+            sidecar.start("static:3")
+            with Watch() as watch:
+                stepper.run_until_controlled()
+            return watch.seconds
 
-        for dead in (False, True):  # shorter, and longer than the time after which a stream counts as dead
+        def seconds_after_a_stop(dead: bool) -> float:
+            stepper.run_until_controlled()
             connections = client.counters().connections
             sidecar.signal(signal.SIGSTOP)
-            stepper.run_until(lambda dead=dead: not client.connected if dead else stepper.plan is None)
+            stepper.run_until(lambda: not client.connected if dead else stepper.plan is None)
             sidecar.signal(signal.SIGCONT)
             with Watch() as watch:
                 stepper.run_until_controlled()
-            assert watch.seconds < 3.0
             stepper.run(100)
-            assert client.connected
-            assert client.counters().connections == connections + dead
+            # A sidecar that the machine holds up besides is given up too.
+            as_it_should = client.connected and client.counters().connections == connections + dead
+            return watch.seconds if as_it_should else math.inf
+
+        assert_within(3.0, seconds_after_a_crash)
+        for dead in (False, True):  # shorter, and longer than the time after which a stream counts as dead
+            assert_within(3.0, partial(seconds_after_a_stop, dead))
         assert client.counters().coalesced_steps > 0
         assert set(client.fallbacks()) <= {"DISCONNECTED", "NO_PLAN", "EXPIRED"}, "no plan was refused"
     finally:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 
 import grpc
 import pytest
 from support.engine_stream import EngineStream, hello, opened, report
-from support.patience import PATIENCE_SECONDS, Watch
+from support.patience import PATIENCE_SECONDS, Watch, assert_within, wait_until
 from support.serving import Server
 from turbospec.v1 import introspection_pb2 as ipb
 from turbospec.v1 import speculation_pb2 as pb
@@ -95,13 +97,26 @@ def test_a_restarted_engine_gets_in_at_once_and_what_was_learnt_stays(server: Se
     for sequence in range(1, 21):
         engine.plan(report(sequence))
     evidence = list(server.engine("phoenix").acceptance.evidence)
-    for connection in range(10):
+    epochs = itertools.count()
+
+    def seconds_until_let_in() -> float:
+        nonlocal engine
+        again = {"engine_id": "phoenix", "epoch": next(epochs), "live_requests": [opened(0)]}
         engine.hang_up()
-        with Watch() as watch:
-            engine = EngineStream.connected(
-                server.control, engine_id="phoenix", epoch=connection, live_requests=[opened(0)]
-            )
-        assert watch.seconds < 2.0
+        try:
+            with Watch() as watch:
+                engine = EngineStream.connected(server.control, **again)
+            return watch.seconds
+        except grpc.RpcError as error:
+            # It waits for the old stream's end, which a machine that stands still may be late with.
+            if error.code() is not grpc.StatusCode.ALREADY_EXISTS:
+                raise
+        wait_until(lambda: not server.engine("phoenix").summary.connected, "disconnected")
+        engine = EngineStream.connected(server.control, **again)
+        return math.inf
+
+    for _ in range(10):
+        assert_within(2.0, seconds_until_let_in)
         state = server.engine("phoenix")
         assert list(state.acceptance.evidence) == evidence
         assert state.summary.steps == 0

@@ -73,9 +73,12 @@ def _wander(plan: pb.Plan, longest: int) -> None:
     plan.time_to_live_ms = 10_000
 
 
-def _unhurried(plan: pb.Plan) -> None:
-    """From the twentieth report on it wants one in 200 ms; from the twenty-fifth on, all at once again."""
-    plan.report_interval_ms = 200 if 20 <= plan.version < 25 else 0
+def _unhurried(plan: pb.Plan, told: int) -> None:
+    """From the twentieth plan on it wants a report in 200 ms, and after four under such plans all at once.
+
+    `told` is how many there were. Plans do not count: they also answer reports that were on their way.
+    """
+    plan.report_interval_ms = 200 if plan.version >= 20 and told < 4 else 0
     plan.time_to_live_ms = 10_000
 
 
@@ -113,8 +116,10 @@ def control(
     yield pb.ControlResponse(configure=pb.Configure(controller_version="test")).SerializeToString()
     if behaviour == "closes":
         return
+    told = 0
     for version, data in enumerate(requests, start=1):
         report = pb.ControlRequest.FromString(data).report
+        told += report.plan_version >= 20
         journal("report", MessageToDict(report, preserving_proto_field_name=True))
         if behaviour == "mute":
             continue
@@ -130,7 +135,7 @@ def control(
         if behaviour == "wanders":
             _wander(plan, hello.max_length)
         if behaviour == "unhurried":
-            _unhurried(plan)
+            _unhurried(plan, told)
         if behaviour in SPOILED:
             SPOILED[behaviour](plan)
         message = pb.ControlResponse(plan=plan).SerializeToString()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from support.patience import PATIENCE_SECONDS
 from turbospec.adapters.client import ControlClient
@@ -12,6 +13,7 @@ from turbospec.adapters.reports import StepRecord
 from turbospec.v1 import speculation_pb2 as pb
 
 MAX_LENGTH = 4
+_FIRST_CONTEXT = 10
 
 
 def make_hello() -> pb.Hello:
@@ -27,7 +29,7 @@ def make_hello() -> pb.Hello:
         static_length=2,
         max_batch=64,
         max_tokens_per_step=8192,
-        max_context=4096,
+        max_context=1 << 20,
         hardware="cpu",
         dtype="float32",
         model_parallel_size=1,
@@ -41,13 +43,18 @@ def make_hello() -> pb.Hello:
 
 
 class Stepper:
-    """Runs steps of `seconds` over `requests` live requests; every tenth step one leaves and one enters."""
+    """Runs steps of `seconds` over `requests` live requests; every tenth step one leaves and one enters.
+
+    Contexts number the steps, so that a report says which are in it.
+    """
 
     def __init__(self, client: ControlClient, *, requests: int = 4, seconds: float = 0.002) -> None:
         self.client = client
         self.seconds = seconds
         self.steps = 0
         self.plan: AppliedPlan | None = None
+        self.made_at: list[float] = []
+        """When each step was made, in monotonic seconds: just before it was reported."""
         self._made = 0
         self.live: list[str] = []
         for _ in range(requests):
@@ -74,7 +81,8 @@ class Stepper:
         record.proposed = [length] * n
         record.verified = [length] * n
         record.accepted = [min(1, length)] * n
-        record.context_tokens = [10 + self.steps % 1000] * n
+        record.context_tokens = [_FIRST_CONTEXT + self.steps] * n
+        self.made_at.append(time.monotonic())
         self.steps += 1
         if self.live and self.steps % 10 == 0:
             self.client.close_request(self.live.pop(0))
@@ -86,15 +94,20 @@ class Stepper:
         for _ in range(steps):
             self.step()
 
-    def run_until(self, condition: Callable[[], bool]) -> None:
-        """Steps until `condition` holds."""
+    def run_until(self, condition: Callable[[], bool], *, every: int = 1) -> None:
+        """Steps until `condition` holds, which is asked every so many steps."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not condition():
             assert time.monotonic() < deadline, f"never; {self.steps} steps, {self.client.fallbacks()}"
-            self.step()
+            self.run(every)
 
     def run_until_controlled(self) -> AppliedPlan:
         """Steps until there is a plan, and returns it: the next step's may have expired."""
         self.run_until(lambda: self.plan is not None)
         assert self.plan is not None
         return self.plan
+
+    @staticmethod
+    def last_step(report: Mapping[str, Any]) -> int:
+        """The number, from 0, of the last step in a report, as a controller wrote it down."""
+        return int(report["context_tokens"][-1]) - _FIRST_CONTEXT
