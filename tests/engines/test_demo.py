@@ -87,8 +87,11 @@ def test_demo_measures_what_it_says(runs: dict[str, Run], agreement: str) -> Non
         # Of a plan in force until the change of policy, or where one expired as the machine stood still, the
         # drafts of two steps may be verified. On a slow machine there are few others.
         first = 2 * concurrency / cell["tokens"]
-        if policy in ("none", "idle"):
-            assert (cell["mean_length"] or 0.0) < max(0.3, 6 * first)
+        if policy == "none":
+            assert cell["mean_length"] is None
+        if policy == "idle":
+            # Four such steps or a tenth of them, all at the engine's own length, still count as the policy's.
+            assert (cell["mean_length"] or 0.0) < 6 * (0.1 + 2 * first)
         if policy == "static:4":
             assert cell["mean_length"] == pytest.approx(4, abs=max(0.4, 4 * first))
             # Made for 75% and 40% at the first position; few requests, and each repeats itself.
