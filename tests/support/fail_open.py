@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from support.controllers import ControllerProcess
-from support.patience import Watch, wait_until
+from support.patience import Watch, assert_within, wait_until
 from support.sidecar import Sidecar
 from support.vllm_server import Completes, Load
 
@@ -22,16 +22,27 @@ def is_controlled(sidecar: Sidecar) -> bool:
     return any(engine.get("controlled", False) for engine in sidecar.engines())
 
 
-def wait_controlled_again(sidecar: Sidecar) -> None:
+def seconds_until_controlled(sidecar: Sidecar) -> float:
     with Watch() as watch:
-        wait_until(lambda: is_controlled(sidecar), "controlled again")
-    assert watch.seconds < CONTROLLED_AGAIN_SECONDS
+        # Every look opens a connection to the sidecar that it waits for.
+        wait_until(lambda: is_controlled(sidecar), "controlled", every=0.1)
+    return watch.seconds
+
+
+def wait_answered(load: Load, what: str) -> None:
+    """Waits for answers to all requests that are on their way, and to as many again.
+
+    One that is lost is a failure within ANSWER_SECONDS; how long so many of them take depends on the machine.
+    """
+    enough = load.answered + 8
+    wait_until(lambda: load.failures or load.answered > enough, what)
+    assert not load.failures, f"not {what}: {load.failures}"
 
 
 def check_serves_alone(server: Completes) -> None:
     """Without a controller every request is answered, within ANSWER_SECONDS."""
     with Load(server, timeout=ANSWER_SECONDS) as load:
-        wait_until(lambda: load.answered >= 8, "answering", ANSWER_SECONDS)
+        wait_answered(load, "answering")
     assert load.failures == []
 
 
@@ -43,12 +54,15 @@ def check_kill_loses_no_request(server: Completes, directory: Path) -> None:
     sidecar = Sidecar(directory, "static:2")
     try:
         with Load(server, timeout=ANSWER_SECONDS) as load:
-            wait_until(lambda: is_controlled(sidecar), "controlled")
-            sidecar.kill()
-            enough = load.answered + 8  # those that are on their way at the kill, and as many again
-            wait_until(lambda: load.answered > enough, "answering after the kill", ANSWER_SECONDS)
-            sidecar.start("static:2")
-            wait_controlled_again(sidecar)
+
+            def kill_and_return() -> float:
+                seconds_until_controlled(sidecar)
+                sidecar.kill()
+                wait_answered(load, "answering after the kill")
+                sidecar.start("static:2")
+                return seconds_until_controlled(sidecar)
+
+            assert_within(CONTROLLED_AGAIN_SECONDS, kill_and_return)
         assert load.failures == []
     finally:
         sidecar.stop()
@@ -59,13 +73,17 @@ def check_stop_loses_no_request(server: Completes, directory: Path) -> None:
     sidecar = Sidecar(directory, "static:2")
     try:
         with Load(server, timeout=ANSWER_SECONDS) as load:
-            wait_until(lambda: is_controlled(sidecar), "controlled")
-            sidecar.signal(signal.SIGSTOP)
-            enough, over = load.answered + 8, time.monotonic() + STOPPED_SECONDS
-            wait_until(lambda: load.answered > enough, "answering while it is stopped", ANSWER_SECONDS)
-            time.sleep(max(0.0, over - time.monotonic()))
-            sidecar.signal(signal.SIGCONT)
-            wait_controlled_again(sidecar)
+
+            def stop_and_return() -> float:
+                seconds_until_controlled(sidecar)
+                sidecar.signal(signal.SIGSTOP)
+                over = time.monotonic() + STOPPED_SECONDS
+                wait_answered(load, "answering while it is stopped")
+                time.sleep(max(0.0, over - time.monotonic()))
+                sidecar.signal(signal.SIGCONT)
+                return seconds_until_controlled(sidecar)
+
+            assert_within(CONTROLLED_AGAIN_SECONDS, stop_and_return)
         assert load.failures == []
     finally:
         sidecar.stop()
