@@ -54,6 +54,17 @@ def _assert_gone(pids: list[int]) -> None:
     wait_until(lambda: not any(map(_alive, pids)), "gone")
 
 
+def test_temporary_files_go_with_the_block(tmp_path: Path) -> None:
+    """Sockets that an engine's processes leave behind, for example."""
+    leave = "import sys, tempfile; print(tempfile.mkstemp()[1], flush=True)"
+    with Children(tmp_path) as children:
+        children.start("engine", [sys.executable, "-c", leave], {}).wait_done()
+        left = Path((tmp_path / "engine.log").read_text().strip())
+        assert left.exists()
+    assert not left.exists()
+    assert not left.parent.exists()
+
+
 @pytest.mark.parametrize(
     ("program", "obeys", "grace"), [(_OBEDIENT, True, GRACE_SECONDS), (_STUBBORN, False, 0.5)]
 )

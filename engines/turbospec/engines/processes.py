@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -88,15 +89,20 @@ class Child:
 
 
 class Children:
-    """The children of a `with` block: all are ended with it, last started first."""
+    """The children of a `with` block: all are ended with it, last started first.
+
+    Their temporary files are removed with them: engines leave the sockets between their processes behind.
+    """
 
     def __init__(self, logs: Path) -> None:
         """Logs go to the directory `logs`, one file per child."""
         self._logs = logs
         self._started: list[Child] = []
+        self._temporary = tempfile.TemporaryDirectory(prefix="turbospec-", ignore_cleanup_errors=True)
 
     def start(self, name: str, argv: Sequence[str], environment: Mapping[str, str]) -> Child:
         """Starts a command; `name` is for people and for its log file."""
+        environment = {"TMPDIR": self._temporary.name, **environment}
         child = Child(name, argv, environment, self._logs / f"{name}.log")
         self._started.append(child)
         return child
@@ -113,6 +119,7 @@ class Children:
         try:
             for child in reversed(self._started):
                 child.stop()
+            self._temporary.cleanup()
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
