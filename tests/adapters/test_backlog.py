@@ -115,6 +115,20 @@ def test_a_sum_with_an_unmeasured_step_is_not_measured(unmeasured: int, backlog:
     assert take(backlog).duration_ns == 0
 
 
+@pytest.mark.parametrize("skipped", [(False, True), (True, False), (False, True, True)])
+def test_a_sum_of_steps_with_and_without_the_drafter_is_not_measured(
+    skipped: tuple[bool, ...], backlog: Backlog
+) -> None:
+    """One report says of all its steps what held in the last; their mean is the time of neither."""
+    backlog.begin(1)
+    for without in skipped:
+        record = step()
+        record.drafter_skipped = without
+        backlog.absorb(record)
+    report = take(backlog)
+    assert (report.steps, report.duration_ns) == (len(skipped), 0)
+
+
 def test_a_backlog_has_a_bound(backlog: Backlog, counters: Counters) -> None:
     """However long nobody takes reports: memory is bounded, the newest steps kept, no request lost."""
     backlog.begin(1)

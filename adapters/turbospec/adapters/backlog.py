@@ -117,8 +117,10 @@ class Backlog:
         pending, plan = self._pending, record.plan
         pending.steps += 1
         pending.requests += record.requests
-        # A sum that leaves out a step would be read as a faster engine.
-        measured = record.duration_ns > 0 and (pending.duration_ns > 0 or pending.steps == 1)
+        # A sum that leaves out a step would be read as a faster engine, and one of steps with and without the
+        # drafter as either.
+        alike = pending.duration_ns > 0 and pending.drafter_skipped == record.drafter_skipped
+        measured = record.duration_ns > 0 and (alike or pending.steps == 1)
         pending.duration_ns = pending.duration_ns + record.duration_ns if measured else 0
         pending.prefill_tokens += record.prefill_tokens
         pending.emitted_tokens += record.emitted_tokens
