@@ -14,7 +14,7 @@ from turbospec.sidecar.core.controller import EngineController
 from turbospec.sidecar.core.cost_features import StepShape
 from turbospec.sidecar.core.exploration import LEARNING_HOLD_STEPS, LearningSchedule
 from turbospec.sidecar.core.latency import LatencyModel
-from turbospec.sidecar.core.off import SWITCH_SECONDS, Drafting, OffSwitch
+from turbospec.sidecar.core.off import LEAST_GAIN, SWITCH_SECONDS, Drafting, OffSwitch
 from turbospec.sidecar.core.types import Reason
 
 LONGEST = 4
@@ -49,10 +49,10 @@ def drive(
 
 
 def test_the_drafter_is_skipped_after_some_seconds_that_did_not_pay() -> None:
-    """At a loss of a tenth it takes two seconds, as the price of a switch says."""
+    """At a loss of a tenth it takes a second and a half, as the price of a switch says."""
     states = drive(OffSwitch(), 4.0, speculating=90.0, off=100.0)
     first = states.index(Drafting.OFF) * STEP
-    assert first == pytest.approx(SWITCH_SECONDS / 0.111, abs=0.1)
+    assert first == pytest.approx(SWITCH_SECONDS / ((1.0 + LEAST_GAIN) / 0.9 - 1.0), abs=0.1)
 
 
 def test_a_moment_that_does_not_pay_changes_nothing() -> None:
@@ -60,13 +60,13 @@ def test_a_moment_that_does_not_pay_changes_nothing() -> None:
     switch = OffSwitch()
     for _ in range(50):
         drive(switch, 1.0, speculating=90.0, off=100.0)
-        assert set(drive(switch, 1.0, speculating=115.0, off=100.0)) == {Drafting.ON}
+        assert set(drive(switch, 1.0, speculating=130.0, off=100.0)) == {Drafting.ON}
 
 
 def test_what_is_only_hoped_for_is_tried_at_once() -> None:
     """And once: as soon as it was measured, only what adds up counts. Where there is no hope, never."""
     switch = OffSwitch()
-    assert drive(switch, STEP, speculating=99.0, off=98.0, tried=False) == [Drafting.ON]
+    assert drive(switch, STEP, speculating=99.0, off=95.0, tried=False) == [Drafting.ON]
     assert drive(switch, STEP, speculating=99.0, off=100.0, tried=False) == [Drafting.OFF]
     assert set(drive(OffSwitch(), 1.0, speculating=99.0, off=100.0)) == {Drafting.ON}
 
@@ -117,8 +117,20 @@ def test_a_load_that_does_not_stay_to_speculate_is_not_known_for_long() -> None:
 
 
 def test_equals_do_not_flap() -> None:
-    """Where both are as good, the state stays."""
-    assert set(drive(OffSwitch(), 600.0, speculating=100.0, off=100.0)) == {Drafting.ON}
+    """Where both are as good, the drafter is skipped, and that stays; looks apart."""
+    states = drive(OffSwitch(), 600.0, speculating=100.0, off=100.0)
+    assert states[-1] is not Drafting.ON
+    assert Drafting.ON not in states[states.index(Drafting.OFF) :]
+
+
+@pytest.mark.parametrize("state", [Drafting.ON, Drafting.OFF])
+def test_speculation_has_to_gain_more_than_predictions_err(state: Drafting) -> None:
+    """What is predicted to be a little better than off is as likely to be worse; twice as much is not."""
+    switch = OffSwitch()
+    little, enough = 100.0 * (1.0 + LEAST_GAIN / 2), 100.0 * (1.0 + 2 * LEAST_GAIN)
+    drive(switch, 60.0, speculating=200.0 if state is Drafting.ON else 50.0, off=100.0)
+    assert drive(switch, 60.0, speculating=little, off=100.0)[-1] is not Drafting.ON
+    assert drive(switch, 60.0, speculating=enough, off=100.0)[-1] is Drafting.ON
 
 
 def test_it_comes_back_at_once_where_much_is_to_be_gained() -> None:
@@ -263,13 +275,20 @@ def test_an_engine_that_cannot_skip_is_not_asked_to() -> None:
 
 
 def test_speculation_returns_when_load_falls() -> None:
-    """Thirty-two requests run without the drafter; when two are left, new ones soon speculate again."""
-    engine = engine_of(TrafficClass((0.6,), output_tokens=60), 32)
-    assert np.mean(engine.run(400).last(100).skipped) > 0.8
-    engine.world.concurrency = 2
-    run = engine.run(300).last(100)
-    assert not any(run.skipped)
-    assert run.mean_length > 1.0
+    """Thirty-two requests run without the drafter; when two are left, new ones soon speculate again.
+
+    At the length that is best for two, 2, in most of four runs: 1 is 5% worse, and noise may hide that.
+    """
+    lengths = []
+    for seed in range(4):
+        engine = engine_of(TrafficClass((0.6,), output_tokens=60), 32, seed=seed)
+        assert np.mean(engine.run(400).last(100).skipped) > 0.8
+        engine.world.concurrency = 2
+        run = engine.run(300).last(100)
+        assert not any(run.skipped)
+        lengths.append(run.mean_length)
+    assert min(lengths) >= 1.0
+    assert np.median(lengths) > 1.5
 
 
 def test_speculation_returns_when_drafts_become_good() -> None:

@@ -18,9 +18,13 @@ from enum import Enum
 
 from turbospec.sidecar.core.exploration import PROBE_TIME_RATIO
 
-# The price of a switch, in seconds of forgone goodput. At a drafter of 10% of a step it takes two seconds of
+# The price of a switch, in seconds of forgone goodput. At a drafter of 10% of a step it takes 1.5 seconds of
 # no speculation to skip it; where a fallen load promises twice the goodput, a fifth of a second to come back.
 SWITCH_SECONDS = 0.2
+# Speculation has to be predicted to gain this share over off. It is the best of several lengths, and the best
+# of several estimates with errors is on average overestimated; off is one. Where the two are equal, off is
+# also what costs nobody anything.
+LEAST_GAIN = 0.04
 # A look has to wait for requests that enter while the drafter runs. It is worth starting with the budget for
 # this many steps; it lasts for as long as the budget does.
 LOOK_STEPS = 64
@@ -72,6 +76,8 @@ class OffSwitch:
         step without the drafter. `size`: the octave of the batch size.
         """
         elapsed, self._elapsed = self._elapsed, 0.0
+        if speculating < (1.0 + LEAST_GAIN) * off:
+            speculating /= 1.0 + LEAST_GAIN
         on = self.state is Drafting.ON
         now, other, there = (
             (Drafting.ON, Drafting.OFF, off / speculating)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from turbospec.sidecar.core.cost_features import octave
 from turbospec.sidecar.core.exploration import HOPELESS_GAP, LearningSchedule, ProbeBudget
-from turbospec.sidecar.core.off import Drafting, OffSwitch
+from turbospec.sidecar.core.off import LEAST_GAIN, Drafting, OffSwitch
 from turbospec.sidecar.core.optimizer import Freedom, Option, best, compare, uniform
 from turbospec.sidecar.core.policies.base import Lengths, View
 from turbospec.sidecar.core.types import Candidate, Capabilities, Observation, Reason
@@ -144,6 +144,8 @@ class GoodputPolicy:
             f"{off:.1f} tokens/s without the drafter{hoped}, {on:.1f} at best with it "
             f"(length {speculating.proposal_length})"
         )
+        if off < on < (1.0 + LEAST_GAIN) * off:
+            compared += f", which is not {LEAST_GAIN:.0%} more"
         if state is Drafting.LOOKING and not view.shadow:
             why = f"a look whether speculation would pay again: {compared}"
             return _lengths(look, Reason.PROBE, why, options)
