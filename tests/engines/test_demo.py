@@ -15,6 +15,9 @@ from support.demo import check_interrupted_leaves_no_process
 
 pytestmark = pytest.mark.vllm
 
+# Not one: greedy answers of made models repeat themselves at times, and then the poorer draft is as good.
+FEW, CROWD = 4, 32
+
 _DEMO = [sys.executable, "-m", "turbospec.cli.main", "demo"]
 
 
@@ -50,15 +53,16 @@ class Run:
         return float(self.cells()[concurrency, "goodput"]["mean_length"] or 0.0)
 
     def beside_static(self) -> float:
-        """Tokens per second of `goodput` over those of the static length, for a single request."""
-        speed = {policy: self.cells()[1, policy]["tokens_per_second"] for policy in ("goodput", "static:4")}
+        """Tokens per second of `goodput` over those of the static length, for few requests."""
+        speed = {policy: self.cells()[FEW, policy]["tokens_per_second"] for policy in ("goodput", "static:4")}
         return float(speed["goodput"] / speed["static:4"])
 
 
 def _demonstrate(directory: Path, agreement: str) -> Run:
-    """A demonstration of a model pair, alone and crowded."""
+    """A demonstration of a model pair, with few requests and crowded."""
     file = directory / f"{agreement}.json"
-    options = ("--concurrency", "1,32", "--seconds", "4", "--agreement", agreement, "--json", str(file))
+    loads = ("--concurrency", f"{FEW},{CROWD}", "--seconds", "4")
+    options = (*loads, "--agreement", agreement, "--json", str(file))
     demo = _start(directory, *options)
     output, _ = demo.communicate(timeout=900)
     assert demo.returncode == 0, output
@@ -78,7 +82,7 @@ def test_demo_measures_what_it_says(runs: dict[str, Run], agreement: str) -> Non
     """Every policy is measured at every concurrency, under the lengths that it stands for."""
     run = runs[agreement]
     cells = run.cells()
-    assert set(cells) == {(n, p) for n in (1, 32) for p in ("none", "idle", "static:4", "goodput")}
+    assert set(cells) == {(n, p) for n in (FEW, CROWD) for p in ("none", "idle", "static:4", "goodput")}
     for (concurrency, policy), cell in cells.items():
         assert cell["tokens_per_second"] == pytest.approx(cell["tokens"] / cell["measured_seconds"])
         assert cell["tokens"] > 0
@@ -108,18 +112,18 @@ def test_lengths_fall_with_load(runs: dict[str, Run], directory: Path) -> None:
 
     How far a good draft's length falls depends on the machine: on some the longest is as good as any at every
     load. There it must not rise, save by the luck of the few requests of one measurement. Where a poor draft
-    is hardly used for a single request either, that must have been right: the static length is no better.
+    is hardly used for few requests either, that must have been right: the static length is no better.
     """
     low = runs["low"]
-    if low.length(1) >= 0.5:
-        assert low.length(32) < low.length(1)
+    if low.length(FEW) >= 0.5:
+        assert low.length(CROWD) < low.length(FEW)
     else:
-        assert low.length(32) < 0.5
+        assert low.length(CROWD) < 0.5
         # A machine that became slower between the two would say otherwise; it does not do so twice.
         if low.beside_static() <= 0.9:
             low = _demonstrate(directory, "low")
         assert low.beside_static() > 0.9
-    assert runs["high"].length(32) < runs["high"].length(1) + 0.5
+    assert runs["high"].length(CROWD) < runs["high"].length(FEW) + 0.5
 
 
 @pytest.mark.measures
@@ -128,7 +132,7 @@ def test_lengths_follow_the_draft(runs: dict[str, Run]) -> None:
 
     Compared where few requests run: with many, neither pays on some machines, and both lengths are 0.
     """
-    assert runs["low"].length(1) < runs["high"].length(1)
+    assert runs["low"].length(FEW) < runs["high"].length(FEW)
 
 
 @pytest.mark.parametrize(
