@@ -195,7 +195,9 @@ def test_a_cached_prefix_without_draft_kv_heals(engine: Engine, sidecar: Sidecar
     for _ in range(3):
         outputs, evidence = engine.generate(asks[:1])
         assert outputs == expected[:1]
-        assert all(evidence.drafter_ran)
+        # While nobody can speculate, it runs for prompts only.
+        assert evidence.drafter_ran[0]
+        assert all(evidence.drafter_ran) or evidence.started_with_gap
         assert evidence.verified_with_gap == 0
         verified.append(sum(evidence.verified[0]))
         started_with_gap.append(evidence.started_with_gap)

@@ -24,6 +24,8 @@ class Steps:
         self.readiness = Readiness(self.manager)
         self.requests: dict[str, Request] = {}
         self._numbers = itertools.count()
+        # Whether nobody was ready in the newest step.
+        self.nobody_ready = False
 
     def admit(self, prompt: list[int], *, skipped: bool) -> Request:
         """A step that computes a new request's prompt, as far as it is not cached."""
@@ -93,6 +95,7 @@ class Steps:
         )
 
     def _finish(self, output: SchedulerOutput, request: Request, tokens: int, *, skipped: bool) -> None:
+        self.nobody_ready = self.readiness.nobody_ready(output)
         if skipped or self.readiness.active:
             self.readiness.scheduled(output, self.requests, skipped=skipped)
         request.num_computed_tokens += tokens
@@ -128,6 +131,26 @@ def test_who_ran_without_the_drafter_stays_unready(steps: Steps) -> None:
     assert steps.ready(new)
     steps.leave(old)
     assert steps.readiness.unready == frozenset()
+
+
+def test_the_drafter_is_of_use_to_who_is_ready_or_starts(steps: Steps) -> None:
+    """In a step with nobody else it is not."""
+    old = steps.admit(PROMPT, skipped=True)
+    steps.decode(old, skipped=False)
+    assert steps.nobody_ready
+    new = steps.admit([*PROMPT[:2], 99], skipped=False)
+    assert not steps.nobody_ready
+    steps.decode(new, skipped=False)
+    assert not steps.nobody_ready
+    together = SchedulerOutput.make_empty()
+    together.num_scheduled_tokens = {old.request_id: 1, new.request_id: 1}
+    assert not steps.readiness.nobody_ready(together)
+    assert not steps.readiness.nobody_ready(SchedulerOutput.make_empty())
+    steps.decode(old, skipped=False)
+    assert steps.nobody_ready
+    steps.preempt(old)
+    steps.resume(old, skipped=False)
+    assert not steps.nobody_ready
 
 
 def test_without_a_cache_nothing_is_remembered() -> None:

@@ -142,8 +142,10 @@ class EngineControl:
             )
         if self._proposal_settable and (self._plan is not None or self._caps):
             output.num_spec_tokens_to_schedule = self._proposal_length(output)
-        skip = self._plan is not None and self._plan.skip_drafter and self._deep_off
+        plan = self._plan if self._deep_off else None
+        skip = plan is not None and (plan.skip_drafter or self._readiness.nobody_ready(output))
         if skip:
+            output.num_spec_tokens_to_schedule = 0
             skip_drafter(output)
         if skip or self._readiness.active:
             self._readiness.scheduled(output, self._scheduler.requests, skipped=skip)

@@ -54,6 +54,21 @@ class Readiness:
                     self._miss(requests[request_id])
         self._publish()
 
+    def nobody_ready(self, output: Any) -> bool:
+        """Whether the drafter is of no use in a scheduled step: all of its requests are unready.
+
+        Who starts in it, or starts again, may be ready: the drafter has to see the prompt. Must be called
+        before `scheduled`.
+        """
+        return bool(
+            self.unready
+            and output.num_scheduled_tokens
+            and self.unready.issuperset(output.num_scheduled_tokens)
+            and not output.scheduled_new_reqs
+            and not output.scheduled_cached_reqs.resumed_req_ids
+            and not output.scheduled_spec_decode_tokens
+        )
+
     def forget(self, request_id: str) -> None:
         """A request has left."""
         if request_id in self._unready:
