@@ -78,7 +78,7 @@ def runs(directory: Path) -> dict[str, Run]:
 @pytest.mark.measures
 @pytest.mark.timeout(2000)
 @pytest.mark.parametrize("agreement", ["high", "low"])
-def test_demo_measures_what_it_says(runs: dict[str, Run], agreement: str) -> None:
+def test_demo_measures_what_it_says(runs: dict[str, Run], directory: Path, agreement: str) -> None:
     """Every policy is measured at every concurrency, under the lengths that it stands for."""
     run = runs[agreement]
     cells = run.cells()
@@ -94,8 +94,12 @@ def test_demo_measures_what_it_says(runs: dict[str, Run], agreement: str) -> Non
         if policy == "none":
             assert cell["mean_length"] is None
         if policy == "idle":
-            # Four such steps or a tenth of them, all at the engine's own length, still count as the policy's.
-            assert (cell["mean_length"] or 0.0) < 6 * (0.1 + 2 * first)
+            length = cell["mean_length"] or 0.0
+            # A tenth of its steps may be at the engine's own length and count as the policy's, where plans
+            # expired as the machine stood still. Twice in the same cell is no such luck.
+            if length >= max(0.3, 6 * first):
+                length = _demonstrate(directory, agreement).cells()[concurrency, policy]["mean_length"] or 0.0
+            assert length < max(0.3, 6 * first)
         if policy == "static:4":
             assert cell["mean_length"] == pytest.approx(4, abs=max(0.4, 4 * first))
             # Made for 75% and 40% at the first position; few requests, and each repeats itself.
